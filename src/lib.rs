@@ -1,0 +1,5 @@
+//! An embeddable MVCC transactional time-series engine.
+
+mod time;
+
+pub use time::{Timestamp, TimestampOutOfRange};
