@@ -1,0 +1,165 @@
+//! One error type for the whole crate. Variants differ by what the caller can do about them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What can go wrong, with the facts to act on.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused a file operation.
+    #[error("cannot {op} {}", path.display())]
+    Io {
+        /// What was tried, as a verb: `write`, `sync`, `open`.
+        op: &'static str,
+        /// The file or folder.
+        path: PathBuf,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// No space for the next part of the log. Nothing was written and nothing is lost: free some space and commit again.
+    #[error("no space left for the commit log at {}; free some and commit again", path.display())]
+    DiskFull {
+        /// The file that could not be made.
+        path: PathBuf,
+        /// The operating system's word.
+        source: io::Error,
+    },
+    /// Bytes on disk do not match `format`, which `design/` describes.
+    #[error("{format} {} is corrupt at byte {offset}: {reason}", path.display())]
+    Corrupt {
+        /// The format's name.
+        format: &'static str,
+        /// The damaged file.
+        path: PathBuf,
+        /// Where in the file the damage was seen.
+        offset: u64,
+        /// What is wrong there.
+        reason: &'static str,
+    },
+    /// Another process, or another handle of this one, has the directory open.
+    #[error("{} is in use by another database handle; close that one first", path.display())]
+    Locked {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The directory exists, is not empty and holds no database.
+    #[error("{} holds no database: {reason}", path.display())]
+    NotADatabase {
+        /// The directory.
+        path: PathBuf,
+        /// What was found instead.
+        reason: &'static str,
+    },
+    /// The files were written by a newer version of this crate. They were left untouched.
+    #[error("{} has format version {found}, newer than {supported}; open it with a newer chronolith", path.display())]
+    NewerFormat {
+        /// The file that says so.
+        path: PathBuf,
+        /// Its format version.
+        found: u32,
+        /// The newest format version that this crate knows.
+        supported: u32,
+    },
+    /// An earlier write or sync of the log failed, so nothing more can be promised. Reads go on; reopen to recover. A
+    /// commit that returned this may be there after reopening, entirely, or not at all.
+    #[error("stopped after a failed write of the commit log; reopen the database to recover")]
+    Stopped {
+        /// What failed; `None` if it was a panic.
+        #[source]
+        cause: Option<Arc<Error>>,
+    },
+    /// [`Database::close`](crate::Database::close) was called on this database. Snapshots taken before stay readable.
+    #[error("the database is closed")]
+    Closed,
+    /// The metric was dropped; ask for it by name again to get its successor.
+    #[error("metric {0} was dropped; resolve its name again")]
+    MetricDropped(String),
+    /// The metric comes from another database, or from this one before it was opened again.
+    #[error("metric {0} belongs to another database handle; ask this one for it")]
+    ForeignMetric(String),
+    /// The namespace comes from another database, or from this one before it was opened again.
+    #[error("namespace {0} belongs to another database handle; ask this one for it")]
+    ForeignNamespace(String),
+    /// The metric ID is empty or longer than [`crate::METRIC_ID_BYTES_MAX`].
+    #[error("a metric ID has 1 to {max} bytes, not {len}", max = crate::METRIC_ID_BYTES_MAX)]
+    MetricIdLength {
+        /// The length that was given, in bytes.
+        len: usize,
+    },
+    /// The tags cannot be written as a canonical metric ID.
+    #[error("invalid tags: {reason}")]
+    InvalidTags {
+        /// What is wrong with them.
+        reason: &'static str,
+    },
+    /// The metric ID is known with other tags.
+    #[error("metric {0} exists with other tags")]
+    TagsDiffer(String),
+    /// The namespace's name is empty or too long.
+    #[error("a namespace's name has 1 to {max} bytes, not {len}", max = crate::NAMESPACE_NAME_BYTES_MAX)]
+    NamespaceNameLength {
+        /// The length that was given, in bytes.
+        len: usize,
+    },
+    /// All ids are taken: more than 2^32 metrics, dropped ones included, were made in this database.
+    #[error("the database has given out all of its metric ids")]
+    TooManyMetrics,
+    /// Columns that belong together differ in length.
+    #[error("{timestamps} timestamps, but {values} values")]
+    ColumnLengths {
+        /// Timestamps given.
+        timestamps: usize,
+        /// Values given.
+        values: usize,
+    },
+    /// An annotation or a piece of metadata is too long.
+    #[error("{what} of {len} bytes is longer than {max}")]
+    TooLong {
+        /// What it is.
+        what: &'static str,
+        /// Its length in bytes.
+        len: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
+    /// A volume cannot take the metric now: it has it already, or has to be given its metrics in ascending order of their IDs.
+    #[error("metric {id}: {reason}")]
+    VolumeOrder {
+        /// The metric's ID, as text.
+        id: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// An option is outside its range.
+    #[error("option {option}: {reason}")]
+    InvalidOption {
+        /// The option's name.
+        option: &'static str,
+        /// Its rule.
+        reason: &'static str,
+    },
+    /// A compressed stream in memory does not decode; a bug in this crate or damaged memory.
+    #[error("a compressed stream does not decode")]
+    Decode(#[from] crate::m3tsz::DecodeError),
+}
+
+/// `std::result::Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An [`Error::Io`]; for implementors of [`Vfs`](crate::io::Vfs).
+    pub fn io(op: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
+        Error::Io { op, path: path.as_ref().to_owned(), source }
+    }
+
+    /// The kind of the operating system's error behind this one, if there is one.
+    pub fn io_kind(&self) -> Option<io::ErrorKind> {
+        match self {
+            Error::Io { source, .. } | Error::DiskFull { source, .. } => Some(source.kind()),
+            Error::Stopped { cause: Some(cause) } => cause.io_kind(),
+            _ => None,
+        }
+    }
+}
