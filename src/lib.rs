@@ -1,8 +1,13 @@
 //! An embeddable MVCC transactional time-series engine.
+#![allow(dead_code, reason = "the database comes next")]
 
+mod commitlog;
 mod error;
 pub mod io;
 pub mod m3tsz;
+#[doc(hidden)]
+pub mod planted;
+mod superblock;
 mod time;
 
 pub use error::{Error, Result};

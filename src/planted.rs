@@ -1,0 +1,90 @@
+//! Planted bugs: mistakes that the checks must catch.
+//!
+//! A check that has never failed proves nothing. Each [`Bug`] here is one wrong step in the real code, asked for by name when a
+//! database is opened; the tests show that it is caught. Without the feature `planted-bugs` (and outside loom) the set is empty
+//! at compile time and costs nothing.
+
+/// One wrong step. The comment says what the code does instead of the right thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Bug {
+    // The commit protocol; the number is the invariant of `design/concurrency.md` that it breaks.
+    /// 1: slices are pushed after the log is unlocked.
+    PushAfterUnlock,
+    /// 2: slices are taken before their lane is locked.
+    TakeBeforeLock,
+    /// 3: lanes that were busy in the first pass are left to their holder.
+    NoSecondPass,
+    /// 4: a version is published when it is durable, applied or not.
+    PublishWhatIsDurable,
+    /// 5: changes of commits that are published together are applied newest first.
+    ChangesOutOfOrder,
+    /// 6: a leader does not wake those who wait.
+    ForgetNotifyAfterLeading,
+    /// 6: a publisher does not wake those who wait.
+    ForgetNotifyAfterPublishing,
+    /// 7: all that was sequenced by the end of a sync is called durable.
+    DurableIsSeq,
+    /// 8: a failed log stops behind what is published, not behind what is being published.
+    StopIgnoresPublication,
+    /// 9: the list of live versions is published before the transaction that it belongs to.
+    LiveListBeforeTransaction,
+    /// 9: whether a retired transaction is alive is looked at before it is replaced.
+    LookBeforeSwap,
+    /// 9: a mark goes although its successor is not published.
+    PruneUnpublished,
+    /// 9: a mark goes although a snapshot holds it.
+    IgnoreHeldVersions,
+    /// 10: no mark ever goes.
+    NeverPrune,
+    /// 11: the publisher keeps the transactions that it replaced.
+    RetainTransactions,
+    /// 16: a name is called dropped when the drop is published, not when it is sequenced.
+    DropAtPublication,
+
+    // The files.
+    /// A commit is called durable when its record is written, before the sync.
+    AcknowledgeBeforeSync,
+    /// The commit log is never synced.
+    SkipLogSync,
+    /// A new segment's name is not made durable before records go into it.
+    SkipFolderSync,
+    /// Recovery believes payloads without comparing their checksum.
+    ForgetChecksum,
+    /// A new segment gets its final name before its bytes are synced.
+    RenameBeforeSync,
+    /// Recovery goes on after a damaged frame instead of cutting there.
+    KeepFramesAfterCut,
+    /// Recovery ends one frame too early when it finds the end of the log.
+    CutOneFrameTooMany,
+    /// Recovery trusts bytes that it only knows from the page cache.
+    SkipRecoverySync,
+}
+
+/// The planted bugs of one database.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Planted {
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    set: u32,
+}
+
+impl Planted {
+    /// This set and one bug more.
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    #[must_use]
+    pub fn with(self, bug: Bug) -> Self {
+        Planted { set: self.set | 1 << bug as u32 }
+    }
+
+    /// Whether to make this mistake.
+    #[inline]
+    pub(crate) fn has(self, bug: Bug) -> bool {
+        #[cfg(any(loom, feature = "planted-bugs"))]
+        return self.set & 1 << bug as u32 != 0;
+        #[cfg(not(any(loom, feature = "planted-bugs")))]
+        {
+            let _ = bug;
+            false
+        }
+    }
+}
