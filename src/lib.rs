@@ -3,6 +3,7 @@
 
 mod commitlog;
 mod error;
+pub mod fileset;
 pub mod io;
 pub mod m3tsz;
 #[doc(hidden)]
