@@ -1,0 +1,626 @@
+//! Commit: from staged changes to a published version. The protocol of `design/concurrency.md`; read that first.
+//!
+//! Lock order: writer -> log -> lane -> {queue, partition, changes, names}. The last four are leaves. No I/O under any lock but
+//! the journal's own, which only a leader, or who makes space, holds.
+//!
+//! Invariants (numbers of the design page)
+//! * 1: a commit gets its number and pushes its slices in one critical section of the log.
+//! * 4: a version is published only when all commits up to it are applied and as durable as they asked.
+//! * 6: whoever clears `leading`, `publishing` or `extending`, or sets `stop`, notifies all under the log's lock.
+//! * 7: `durable` is what the buffer held when it was taken.
+//! * 8: a commit that returned an error is in no snapshot, one that returned Ok in every later one.
+
+use std::collections::VecDeque;
+use std::fmt::Debug;
+use std::ops::Range;
+
+use crate::error::{Error, Result};
+use crate::names::Names;
+use crate::planted::{Bug, Planted};
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count};
+
+use super::lane::{Applying, Change, Heads, Lane};
+use super::marks::LiveVersions;
+use super::metric_tree::MetricTree;
+use super::record::{Command, Commands};
+use super::staging::{Record, Staged};
+use super::transaction::{Meta, Token, Transaction, Version};
+
+/// Where records are made durable. Calls of one method never overlap (`extend` and `write` may).
+pub(crate) trait Journal: Debug + Send + Sync {
+    /// How much space a record with `payload` bytes takes.
+    fn cost(&self, payload: usize) -> u64;
+
+    /// Makes more space, best as much as `wanted`, and returns how much it made.
+    ///
+    /// # Errors
+    /// Nothing was written and nothing is lost: the call may be repeated.
+    fn extend(&self, wanted: u64) -> Result<u64>;
+
+    /// Writes records in order, and makes them and all before them durable if `sync`.
+    ///
+    /// # Errors
+    /// After an error nothing may be written any more.
+    fn write(&self, records: &[(Version, Arc<Commit>)], sync: bool) -> Result<()>;
+}
+
+/// The transactional core: names, lanes, log and the published transaction.
+pub(crate) struct Core {
+    pub(crate) names: Names,
+    published: Published<Transaction>,
+    live: Published<LiveVersions>,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) log: Mutex<Log>,
+    /// Notified whenever something in `log` changes that somebody may wait for.
+    changed: Condvar,
+    pub(super) lanes: Box<[Lane]>,
+    /// Drops sequenced so far; written under the log's lock.
+    drops: AtomicU64,
+    journal: Option<Box<dyn Journal>>,
+    /// Above this many waiting bytes a committer writes the log, whoever it is.
+    buffer_bytes_max: usize,
+    planted: Planted,
+}
+
+impl std::fmt::Debug for Core {
+    /// Where it stands, not what is in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let transaction = self.load();
+        let mut core = f.debug_struct("Core");
+        core.field("version", &transaction.version).field("metrics", &transaction.metrics.len());
+        core.finish_non_exhaustive()
+    }
+}
+
+/// The right to make the next transaction.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// The tree under construction.
+    pub(super) metrics: MetricTree,
+    namespaces: Arc<Vec<crate::names::Namespace>>,
+    meta: Arc<Meta>,
+    /// Tokens of transactions that are or were published, oldest first.
+    tokens: Vec<(Version, Arc<Token>)>,
+    /// Only for [`Bug::RetainTransactions`].
+    retained: Vec<Arc<Transaction>>,
+}
+
+/// What the log's lock guards.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    /// The last version given out.
+    pub(super) seq: Version,
+    /// Everything up to here survives a power cut.
+    pub(super) durable: Version,
+    pub(super) published: Version,
+    /// Commits that are not yet being published, in order: the versions `max(published, publishing) + 1 ..= seq`.
+    in_flight: VecDeque<InFlight>,
+    /// Records not yet taken by a leader.
+    buffer: Vec<(Version, Arc<Commit>)>,
+    buffer_bytes: usize,
+    /// Space made and not yet reserved.
+    free: u64,
+    leading: bool,
+    publishing: Option<Version>,
+    extending: bool,
+    /// Set once the log failed: nothing after this version is ever published.
+    stop: Option<Version>,
+    /// What failed, unless it was a panic.
+    stop_cause: Option<std::sync::Arc<Error>>,
+    closed: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct InFlight {
+    commit: Arc<Commit>,
+    version: Version,
+    /// Whether it may show before it is durable.
+    sync: bool,
+    applied: bool,
+}
+
+/// A commit on its way.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) record: Record,
+    /// What applying its slices changed in the tree.
+    changes: Mutex<Vec<Change>>,
+}
+
+/// The part of a commit that concerns one lane.
+#[derive(Debug)]
+pub(crate) struct Slice {
+    commit: Arc<Commit>,
+    version: Version,
+    section: Range<usize>,
+}
+
+impl Core {
+    pub(crate) fn new(names: Names, lanes: u32, buffer_bytes_max: usize, planted: Planted) -> Self {
+        let default = names.namespace_by_id(crate::names::NamespaceId(0));
+        let namespaces: Arc<Vec<_>> = Arc::new(default.into_iter().collect());
+        let token = Arc::new(Token);
+        let meta = Arc::new(Meta::new());
+        let first = Transaction {
+            version: Version(0),
+            metrics: MetricTree::default(),
+            namespaces: namespaces.clone(),
+            meta: meta.clone(),
+            token: token.clone(),
+            #[cfg(loom)]
+            witness: std::sync::Arc::default(),
+        };
+        Core {
+            names,
+            published: Published::new(Arc::new(first)),
+            live: Published::new(Arc::new(LiveVersions::default())),
+            writer: Mutex::new(Writer {
+                metrics: MetricTree::default(),
+                namespaces,
+                meta,
+                tokens: vec![(Version(0), token)],
+                retained: Vec::new(),
+            }),
+            log: Mutex::new(Log::default()),
+            changed: Condvar::new(),
+            lanes: (0..lanes).map(|_| Lane::default()).collect(),
+            drops: AtomicU64::new(0),
+            journal: None,
+            buffer_bytes_max,
+            planted,
+        }
+    }
+
+    /// Logs commits from now on, with `free` bytes of space made. Before the first commit.
+    pub(crate) fn set_journal(&mut self, journal: Box<dyn Journal>, free: u64) {
+        self.journal = Some(journal);
+        self.log.lock().free = free;
+    }
+
+    /// The newest published transaction. Takes no lock.
+    pub(crate) fn load(&self) -> Arc<Transaction> {
+        self.published.load()
+    }
+
+    /// An empty set of changes.
+    pub(crate) fn stage(&self) -> Staged {
+        let drops_seen = self.drops.load(Ordering::Acquire);
+        Staged::new(self.names.database(), self.lanes.len() as u32, drops_seen)
+    }
+
+    /// Commits staged changes. Returns when they are published, and durable if `sync` (and there is a log).
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::MetricDropped`], [`Error::DiskFull`] and other failures to make space: nothing happened.
+    /// [`Error::Stopped`]: not visible until reopened; afterwards there entirely or not at all.
+    pub(crate) fn commit(&self, mut staged: Staged, sync: bool) -> Result<Version> {
+        let sync = sync && self.journal.is_some();
+        let record = staged.seal();
+        let cost = self.journal.as_ref().map_or(0, |journal| journal.cost(record.bytes.len()));
+        let commit = Arc::new(Commit { record, changes: Mutex::new(Vec::new()) });
+
+        // Looked at here, where nobody waits, so that there is rarely anything to look at under the lock.
+        self.check_dropped(&mut staged, &commit.record)?;
+        let mut log = self.reserve(&mut staged, &commit, cost)?;
+        log.seq = log.seq.next();
+        let version = log.seq;
+        self.sequence_names(&staged);
+        if self.journal.is_some() {
+            log.buffer.push((version, commit.clone()));
+            log.buffer_bytes += commit.record.bytes.len();
+        }
+        log.in_flight.push_back(InFlight { commit: commit.clone(), version, sync, applied: false });
+        if self.planted.has(Bug::PushAfterUnlock) {
+            drop(log);
+            self.push_slices(&commit, version);
+        } else {
+            self.push_slices(&commit, version);
+            drop(log);
+        }
+
+        let on_panic = OnPanic { core: self, tell: Log::stop };
+        self.apply(&commit, version);
+        on_panic.disarm();
+
+        let mut log = self.log.lock();
+        // Commits leave `in_flight` only when applied, so this one is still there, as far from the front as from its version.
+        let first = log.in_flight.front().map_or(version, |front| front.version);
+        let place = version.0.checked_sub(first.0).map(|place| place as usize);
+        if let Some(mine) = place.and_then(|place| log.in_flight.get_mut(place)) {
+            mine.applied = true;
+        }
+        self.monitor(log, version, sync)
+    }
+
+    /// Makes all commits so far durable, or with `sync == false` hands them to the operating system.
+    pub(crate) fn flush(&self, sync: bool) -> Result<()> {
+        let mut log = self.log.lock();
+        let target = log.seq;
+        while self.journal.is_some() {
+            let is_written = log.buffer.first().is_none_or(|(version, _)| *version > target);
+            match log.stop {
+                _ if is_written && log.durable >= target => break,
+                Some(_) => return Err(log.stopped()),
+                None if log.leading => log = self.changed.wait(log),
+                None if is_written && !sync => break,
+                None => log = self.lead(log, sync),
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses commits from now on and waits for those on their way.
+    pub(crate) fn close(&self) {
+        let mut log = self.log.lock();
+        log.closed = true;
+        while log.stop.is_none() && (!log.in_flight.is_empty() || log.publishing.is_some()) {
+            log = self.changed.wait(log);
+        }
+    }
+
+    /// Whether the log failed, and why.
+    pub(crate) fn stop_cause(&self) -> (bool, Option<std::sync::Arc<Error>>) {
+        let log = self.log.lock();
+        (log.stop.is_some(), log.stop_cause.clone())
+    }
+
+    /// Bytes of records that wait to be written.
+    pub(crate) fn buffered_bytes(&self) -> u64 {
+        self.log.lock().buffer_bytes as u64
+    }
+
+    /// How many retired versions somebody still holds.
+    pub(crate) fn held_versions(&self) -> u64 {
+        self.live.with(|live| live.held.len() as u64)
+    }
+
+    /// Waits until there is space for the record, and checks all that must hold when a commit takes its number.
+    fn reserve(&self, staged: &mut Staged, commit: &Commit, cost: u64) -> Result<MutexGuard<'_, Log>> {
+        let mut log = self.log.lock();
+        loop {
+            if log.closed {
+                return Err(Error::Closed);
+            }
+            if log.stop.is_some() {
+                return Err(log.stopped());
+            }
+            self.check_dropped(staged, &commit.record)?;
+            let Some(journal) = self.journal.as_ref().filter(|_| log.free < cost) else { break };
+            if log.extending {
+                log = self.changed.wait(log);
+                continue;
+            }
+            log.extending = true;
+            let wanted = cost - log.free;
+            drop(log);
+            let on_panic = OnPanic { core: self, tell: |log, _| log.extending = false };
+            let made = journal.extend(wanted);
+            on_panic.disarm();
+            log = self.log.lock();
+            log.extending = false;
+            self.changed.notify_all();
+            log.free += made?;
+        }
+        log.free -= if self.journal.is_some() { cost } else { 0 };
+        Ok(log)
+    }
+
+    /// Refuses writes to a metric whose drop has been sequenced. Looks only if there was a drop since it last did.
+    fn check_dropped(&self, staged: &mut Staged, record: &Record) -> Result<()> {
+        let drops = self.drops.load(Ordering::Acquire);
+        if drops == staged.drops_seen {
+            return Ok(());
+        }
+        for command in Commands::new(&record.bytes).map_while(Result::ok) {
+            let metric = command.metric().and_then(|id| self.names.metric_by_id(id));
+            if let Some(metric) = metric.filter(|metric| metric.is_dropped()) {
+                return Err(Error::MetricDropped(metric.to_string()));
+            }
+        }
+        staged.drops_seen = drops;
+        Ok(())
+    }
+
+    /// Tells the dictionary what this commit makes and drops. Under the log's lock, so that names change in the log's order.
+    fn sequence_names(&self, staged: &Staged) {
+        staged.namespaces.iter().for_each(|namespace| namespace.set_created());
+        staged.creates.iter().for_each(|metric| metric.set_created());
+        // What nobody has made cannot be dropped, and its handles stay good.
+        let drops = if self.planted.has(Bug::DropAtPublication) { &[] } else { staged.drops.as_slice() };
+        for metric in drops.iter().filter(|metric| metric.is_created()) {
+            metric.set_dropped();
+            self.drops.fetch_add(1, Ordering::Release);
+        }
+    }
+
+    fn push_slices(&self, commit: &Arc<Commit>, version: Version) {
+        for (lane, section) in &commit.record.sections {
+            let slice = Slice { commit: commit.clone(), version, section: section.clone() };
+            self.lanes[*lane as usize].queue.lock().push(slice);
+        }
+    }
+
+    /// Sees to it that all slices of a commit are applied, by this thread or another.
+    ///
+    /// Two passes over its lanes: those that nobody works on first. Whoever holds a lane may have taken our slice or not; once we
+    /// have held the lane's lock ourselves, it is applied.
+    fn apply(&self, commit: &Commit, version: Version) {
+        let sections = &commit.record.sections;
+        // Each commit starts at a place of its own, so that writers do not queue behind each other.
+        let start = if sections.is_empty() { 0 } else { version.0 as usize % sections.len() };
+        let (behind, ahead) = sections.split_at(start);
+        let mut left = Vec::new();
+        for (lane, _) in ahead.iter().chain(behind) {
+            match self.lanes[*lane as usize].heads.try_lock() {
+                Some(mut heads) => self.drain(*lane, &mut heads),
+                None => left.push(*lane),
+            }
+        }
+        if self.planted.has(Bug::NoSecondPass) {
+            return;
+        }
+        for lane in left {
+            let taken = self.planted.has(Bug::TakeBeforeLock).then(|| self.take(lane));
+            let mut heads = self.lanes[lane as usize].heads.lock();
+            match taken {
+                Some(slices) => self.apply_slices(slices, &mut heads),
+                None => self.drain(lane, &mut heads),
+            }
+        }
+    }
+
+    /// Applies the slices that are in the lane's queue now. Once, not until it is empty: whoever pushes later drains it himself.
+    fn drain(&self, lane: u32, heads: &mut Heads) {
+        self.apply_slices(self.take(lane), heads);
+    }
+
+    fn take(&self, lane: u32) -> Vec<Slice> {
+        std::mem::take(&mut *self.lanes[lane as usize].queue.lock())
+    }
+
+    fn apply_slices(&self, slices: Vec<Slice>, heads: &mut Heads) {
+        if slices.is_empty() {
+            return;
+        }
+        let live = self.live.load();
+        for Slice { commit, version, section } in slices {
+            let context = self.applying(version, &live);
+            let mut changed = Vec::new();
+            for command in Commands::new(&commit.record.bytes[section]) {
+                let command = command.expect("a record that this process wrote reads back");
+                heads.apply(command, &context, &mut changed);
+            }
+            if !changed.is_empty() {
+                let changes = heads.changes(changed, context.lanes);
+                commit.changes.lock().extend(changes);
+            }
+        }
+    }
+
+    pub(super) fn applying<'a>(&'a self, version: Version, live: &'a LiveVersions) -> Applying<'a> {
+        let lanes = self.lanes.len() as u32;
+        Applying { version, live, names: &self.names, lanes, planted: self.planted }
+    }
+
+    /// Waits until the commit is published or stopped, and meanwhile does what there is to do.
+    fn monitor<'a>(&'a self, mut log: MutexGuard<'a, Log>, version: Version, sync: bool) -> Result<Version> {
+        // Commits that never ask for a sync must not fill the memory.
+        while self.journal.is_some() && log.buffer_bytes > self.buffer_bytes_max && log.stop.is_none() {
+            log = if log.leading { self.changed.wait(log) } else { self.lead(log, false) };
+        }
+        loop {
+            let goes_on = log.stop.is_none();
+            if log.published >= version {
+                return Ok(version);
+            }
+            if log.stop.is_some_and(|stop| version > stop) {
+                return Err(log.stopped());
+            }
+            if goes_on && sync && !log.leading && version > log.durable {
+                log = self.lead(log, true);
+                continue;
+            }
+            let ready = log.ready(self.planted);
+            if goes_on && log.publishing.is_none() && ready > log.published {
+                log = self.publish(log, ready);
+            } else {
+                log = self.changed.wait(log);
+            }
+        }
+    }
+
+    /// Writes all records in the buffer, and syncs if asked. New commits gather meanwhile: that is group commit.
+    fn lead<'a>(&'a self, mut log: MutexGuard<'a, Log>, sync: bool) -> MutexGuard<'a, Log> {
+        let Some(journal) = &self.journal else { return log };
+        log.leading = true;
+        let upto = log.seq;
+        let batch = std::mem::take(&mut log.buffer);
+        log.buffer_bytes = 0;
+        if self.planted.has(Bug::AcknowledgeBeforeSync) && sync {
+            log.durable = upto;
+            self.changed.notify_all();
+        }
+        drop(log);
+        let give_up = |log: &mut Log, planted| {
+            log.leading = false;
+            log.stop(planted);
+        };
+        let on_panic = OnPanic { core: self, tell: give_up };
+        let written = journal.write(&batch, sync);
+        drop(batch);
+        on_panic.disarm();
+        let mut log = self.log.lock();
+        match written {
+            Ok(()) if sync => log.durable = if self.planted.has(Bug::DurableIsSeq) { log.seq } else { upto },
+            Ok(()) => {}
+            Err(error) => {
+                log.stop_cause.get_or_insert(error.into());
+                log.stop(self.planted);
+            }
+        }
+        log.leading = false;
+        if !self.planted.has(Bug::ForgetNotifyAfterLeading) {
+            self.changed.notify_all();
+        }
+        log
+    }
+
+    /// Publishes all commits up to `to`: the next transaction takes the place of the current one.
+    fn publish<'a>(&'a self, mut log: MutexGuard<'a, Log>, to: Version) -> MutexGuard<'a, Log> {
+        log.publishing = Some(to);
+        let count = log.in_flight.partition_point(|commit| commit.version <= to);
+        let mut commits: Vec<InFlight> = log.in_flight.drain(..count).collect();
+        drop(log);
+        if self.planted.has(Bug::ChangesOutOfOrder) {
+            commits.reverse();
+        }
+        let give_up = |log: &mut Log, planted| {
+            log.publishing = None;
+            log.stop(planted);
+        };
+        let on_panic = OnPanic { core: self, tell: give_up };
+        let retired = self.swap_in(to, &commits);
+        // The last reference may free a tree: outside of all locks.
+        drop(retired);
+        drop(commits);
+        on_panic.disarm();
+        let mut log = self.log.lock();
+        log.published = to;
+        log.publishing = None;
+        if !self.planted.has(Bug::ForgetNotifyAfterPublishing) {
+            self.changed.notify_all();
+        }
+        log
+    }
+
+    /// The writer's critical section. Returns the transaction that was replaced.
+    pub(super) fn swap_in(&self, to: Version, commits: &[InFlight]) -> Arc<Transaction> {
+        let mut writer = self.writer.lock();
+        for InFlight { commit, .. } in commits {
+            for (metric, map) in commit.changes.lock().drain(..) {
+                if map.is_none() && self.planted.has(Bug::DropAtPublication) {
+                    self.names.metric_by_id(metric).iter().for_each(crate::names::Metric::set_dropped);
+                    self.drops.fetch_add(1, Ordering::Release);
+                }
+                writer.metrics.set(metric, map);
+            }
+            let global = &commit.record.bytes[commit.record.global.clone()];
+            for command in Commands::new(global).map_while(Result::ok) {
+                writer.apply_global(command, &self.names);
+            }
+        }
+        let token = Arc::new(Token);
+        let next = writer.transaction(to, token.clone());
+        if self.planted.has(Bug::LookBeforeSwap) {
+            let current = self.published.load();
+            let held = writer.sweep_tokens(&current, 2);
+            drop(current);
+            writer.tokens.push((to, token));
+            let old = self.published.swap(next);
+            self.live.swap(Arc::new(LiveVersions { published: to, held }));
+            return old;
+        }
+        if self.planted.has(Bug::LiveListBeforeTransaction) {
+            self.live.swap(Arc::new(LiveVersions { published: to, held: Vec::new() }));
+        }
+        // In this order: swap, look at the counts, publish what they say. Who loads the transaction later gets the new one, so a
+        // count that shows no reader is final.
+        let old = self.published.swap(next);
+        let held = writer.sweep_tokens(&old, 1);
+        self.live.swap(Arc::new(LiveVersions { published: to, held }));
+        writer.tokens.push((to, token));
+        if self.planted.has(Bug::RetainTransactions) {
+            writer.retained.push(old.clone());
+        }
+        old
+    }
+}
+
+impl Log {
+    /// The last version such that all commits in flight up to it are applied, and durable if they asked for it.
+    fn ready(&self, planted: Planted) -> Version {
+        let is_ready = |commit: &&InFlight| {
+            (commit.applied || planted.has(Bug::PublishWhatIsDurable))
+                && (!commit.sync || commit.version <= self.durable)
+        };
+        self.in_flight.iter().take_while(is_ready).last().map_or(self.published, |commit| commit.version)
+    }
+
+    /// Nothing is sequenced after this, and nothing published but what is being published now.
+    fn stop(&mut self, planted: Planted) {
+        let publishing = self.publishing.filter(|_| !planted.has(Bug::StopIgnoresPublication));
+        self.stop.get_or_insert(self.published.max(publishing.unwrap_or_default()));
+    }
+}
+
+impl Log {
+    /// What a commit gets that comes too late.
+    fn stopped(&self) -> Error {
+        Error::Stopped { cause: self.stop_cause.clone() }
+    }
+}
+
+impl Writer {
+    fn transaction(&self, version: Version, token: Arc<Token>) -> Arc<Transaction> {
+        Arc::new(Transaction {
+            version,
+            metrics: self.metrics.clone(),
+            namespaces: self.namespaces.clone(),
+            meta: self.meta.clone(),
+            token,
+            #[cfg(loom)]
+            witness: std::sync::Arc::default(),
+        })
+    }
+
+    pub(super) fn apply_global(&mut self, command: Command<'_>, names: &Names) {
+        match command {
+            Command::Namespace { id, .. } => {
+                if let Some(namespace) = names.namespace_by_id(id)
+                    && !self.namespaces.contains(&namespace)
+                {
+                    crate::sync::make_mut(&mut self.namespaces).push(namespace);
+                }
+            }
+            Command::PutMeta { key, value } => {
+                crate::sync::make_mut(&mut self.meta).insert(key.into(), value.into());
+            }
+            Command::RemoveMeta { key } => {
+                crate::sync::make_mut(&mut self.meta).remove(key);
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets the tokens of dead transactions and returns the versions of the living. `retired` was just replaced; of its references
+    /// `own` are not readers.
+    fn sweep_tokens(&mut self, retired: &Arc<Transaction>, own: usize) -> Vec<Version> {
+        self.tokens.retain(|(version, token)| match *version == retired.version {
+            true => count(retired) > own,
+            false => count(token) > 1,
+        });
+        self.tokens.iter().map(|(version, _)| *version).collect()
+    }
+}
+
+/// Tells the log of a panic in what this guards, so that nobody waits for ever: a lane is then in an unknown state, or a duty undone.
+struct OnPanic<'a> {
+    core: &'a Core,
+    tell: fn(&mut Log, Planted),
+}
+
+impl OnPanic<'_> {
+    /// All went well.
+    fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for OnPanic<'_> {
+    fn drop(&mut self) {
+        let mut log = self.core.log.lock();
+        (self.tell)(&mut log, self.core.planted);
+        self.core.changed.notify_all();
+    }
+}

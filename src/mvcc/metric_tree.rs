@@ -1,0 +1,192 @@
+//! The metric tree: `MetricId -> PartitionMap`, copy-on-write.
+//!
+//! A radix tree over dense ids with 64 children to a node; its height follows from the highest id ever set and nothing else.
+//! Cloning it costs one reference. Changing it copies the nodes on the path that somebody else can see; nodes that only the tree
+//! under construction holds are changed in place. So a transaction costs the path of each metric that it changes, and metrics
+//! that it does not change cost nothing.
+
+use crate::names::MetricId;
+use crate::sync::{Arc, make_mut};
+
+use super::partition_map::PartitionMap;
+
+/// Children of a node.
+const FAN_OUT: usize = if cfg!(loom) { 4 } else { 64 };
+/// `FAN_OUT` is two to this power.
+const BITS: u32 = FAN_OUT.trailing_zeros();
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MetricTree {
+    root: Option<Node>,
+    /// Levels of inner nodes above the leaves.
+    height: u32,
+    /// Metrics in it.
+    len: u64,
+}
+
+#[derive(Clone, Debug)]
+enum Node {
+    Inner(Arc<[Option<Node>; FAN_OUT]>),
+    Leaf(Arc<[Option<Arc<PartitionMap>>; FAN_OUT]>),
+}
+
+impl MetricTree {
+    /// The map of a metric.
+    pub(crate) fn get(&self, metric: MetricId) -> Option<&Arc<PartitionMap>> {
+        if height_for(metric) > self.height {
+            return None;
+        }
+        let mut node = self.root.as_ref()?;
+        let mut level = self.height;
+        loop {
+            match node {
+                Node::Inner(children) => node = children[digit(metric, level)].as_ref()?,
+                Node::Leaf(maps) => return maps[digit(metric, 0)].as_ref(),
+            }
+            level = level.saturating_sub(1);
+        }
+    }
+
+    /// Sets or, with `None`, removes the map of a metric.
+    pub(crate) fn set(&mut self, metric: MetricId, map: Option<Arc<PartitionMap>>) {
+        while self.height < height_for(metric) {
+            if let Some(root) = self.root.take() {
+                let mut children = [const { None }; FAN_OUT];
+                children[0] = Some(root);
+                self.root = Some(Node::Inner(Arc::new(children)));
+            }
+            self.height += 1;
+        }
+        let mut node = self.root.get_or_insert_with(|| Node::empty(self.height));
+        let mut level = self.height;
+        let maps = loop {
+            match node {
+                Node::Inner(children) => {
+                    let child = &mut make_mut(children)[digit(metric, level)];
+                    level -= 1;
+                    node = child.get_or_insert_with(|| Node::empty(level));
+                }
+                Node::Leaf(maps) => break make_mut(maps),
+            }
+        };
+        let slot = &mut maps[digit(metric, 0)];
+        self.len += u64::from(map.is_some());
+        self.len -= u64::from(slot.is_some());
+        *slot = map;
+    }
+
+    /// How many metrics it has.
+    pub(crate) fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// All metrics, by id.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (MetricId, &Arc<PartitionMap>)> {
+        let mut stack: Vec<(&Node, u32)> = self.root.iter().map(|root| (root, 0)).collect();
+        let mut leaf = [].iter().enumerate();
+        let mut leaf_prefix = 0;
+        std::iter::from_fn(move || {
+            loop {
+                for (i, map) in leaf.by_ref() {
+                    if let Some(map) = map {
+                        return Some((MetricId(leaf_prefix | i as u32), map));
+                    }
+                }
+                let (node, prefix) = stack.pop()?;
+                match node {
+                    Node::Leaf(maps) => (leaf, leaf_prefix) = (maps.iter().enumerate(), prefix << BITS),
+                    Node::Inner(children) => {
+                        let below = children.iter().enumerate().rev();
+                        stack.extend(
+                            below.filter_map(|(i, child)| Some((child.as_ref()?, prefix << BITS | i as u32))),
+                        );
+                    }
+                }
+            }
+        })
+    }
+}
+
+impl Node {
+    fn empty(level: u32) -> Self {
+        match level {
+            0 => Node::Leaf(Arc::new([const { None }; FAN_OUT])),
+            _ => Node::Inner(Arc::new([const { None }; FAN_OUT])),
+        }
+    }
+}
+
+/// Levels of inner nodes that a tree needs to hold this id.
+fn height_for(metric: MetricId) -> u32 {
+    (u32::BITS - metric.0.leading_zeros()).max(1).div_ceil(BITS) - 1
+}
+
+/// Which child of a node at `level` leads to the id.
+fn digit(metric: MetricId, level: u32) -> usize {
+    (metric.0 as usize >> (level * BITS)) & (FAN_OUT - 1)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    fn map() -> Arc<PartitionMap> {
+        Arc::new(PartitionMap::default())
+    }
+
+    #[test]
+    fn height_follows_from_the_highest_id() {
+        for (id, height) in [(0, 0), (63, 0), (64, 1), (4095, 1), (4096, 2), (262_144, 3), (u32::MAX, 5)] {
+            assert_eq!(height_for(MetricId(id)), height, "{id}");
+            let mut tree = MetricTree::default();
+            tree.set(MetricId(id), Some(map()));
+            assert!(tree.get(MetricId(id)).is_some());
+            assert_eq!(tree.iter().map(|(found, _)| found.0).collect::<Vec<_>>(), [id]);
+        }
+    }
+
+    #[test]
+    fn a_clone_keeps_what_it_saw() {
+        let mut tree = MetricTree::default();
+        tree.set(MetricId(5), Some(map()));
+        let old = tree.clone();
+        tree.set(MetricId(5), None);
+        tree.set(MetricId(5_000), Some(map()));
+        assert!(old.get(MetricId(5)).is_some() && old.get(MetricId(5_000)).is_none());
+        assert!(tree.get(MetricId(5)).is_none() && tree.get(MetricId(5_000)).is_some());
+        assert_eq!((old.len(), tree.len()), (1, 1));
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_as_a_btree_map(
+            steps in prop::collection::vec((prop_oneof![0u32..200, 0u32..300_000, any::<u32>()], any::<bool>()), 1..200),
+        ) {
+            let mut tree = MetricTree::default();
+            let mut model = BTreeMap::new();
+            let mut kept = Vec::new();
+            for (id, present) in steps {
+                let value = present.then(map);
+                tree.set(MetricId(id), value.clone());
+                match value {
+                    Some(value) => { model.insert(id, value); }
+                    None => { model.remove(&id); }
+                }
+                if id % 7 == 0 {
+                    kept.push((tree.clone(), model.clone()));
+                }
+            }
+            kept.push((tree, model));
+            for (tree, model) in kept {
+                prop_assert_eq!(tree.len(), model.len() as u64);
+                for (id, map) in &model {
+                    prop_assert!(tree.get(MetricId(*id)).is_some_and(|found| Arc::ptr_eq(found, map)));
+                }
+                prop_assert!(tree.iter().map(|(id, _)| id.0).eq(model.keys().copied()));
+            }
+        }
+    }
+}

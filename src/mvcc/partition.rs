@@ -1,0 +1,214 @@
+//! An active partition: the points of one metric between two split points, in memory and writable.
+//!
+//! It has an in-order part (streams of compressed points, strictly ascending in time), a side buffer for points that are not
+//! newer than the newest in-order one, tombstones, and marks. The points only grow, so a snapshot reads a prefix of each
+//! part; tombstones are replaced by copies, and it reads those of its mark.
+//!
+//! What a reader sees at a mark: of each time the last visible side entry, else the stream's point; a tombstone hides everything
+//! in its range that was there before it, and nothing written after it.
+
+use crate::planted::Planted;
+use crate::sync::{Arc, Mutex, MutexGuard};
+
+use super::marks::{Extent, Lengths, LiveVersions, Marks};
+use super::partition_map::Cover;
+use super::side::{Side, SidePrefix};
+use super::stream::{ClosedStream, OpenStream, StreamBytes};
+use super::tombstones::{Tombstone, Tombstones};
+use super::transaction::Version;
+use super::window::Window;
+
+/// A counted reference to a partition. (A type of its own, so that another layout in memory can take the place of `Arc`.)
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionRef(Arc<Mutex<Partition>>);
+
+/// See the module. Behind the lock of its [`PartitionRef`].
+#[derive(Debug)]
+pub(crate) struct Partition {
+    window: Window,
+    closed: Vec<Closed>,
+    open: Option<OpenStream>,
+    /// The latest time that is not out of order; the streams end here.
+    newest: Option<i64>,
+    side: Side,
+    tombstones: Tombstones,
+    marks: Marks,
+}
+
+#[derive(Debug)]
+struct Closed {
+    /// In-order points in the streams before this one.
+    before: u64,
+    stream: ClosedStream,
+}
+
+impl PartitionRef {
+    pub(crate) fn new(window: Window) -> Self {
+        PartitionRef(Arc::new(Mutex::new(Partition {
+            window,
+            closed: Vec::new(),
+            open: None,
+            newest: None,
+            side: Side::default(),
+            tombstones: Tombstones::default(),
+            marks: Marks::default(),
+        })))
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Partition> {
+        self.0.lock()
+    }
+
+    /// Whether both are the same partition.
+    #[cfg(test)]
+    pub(crate) fn is(&self, other: &PartitionRef) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// What a snapshot at `version` sees within `cover`; `None` if nothing. Takes the partition's lock for a short time.
+    pub(crate) fn view(&self, version: Version, cover: Cover) -> Option<View> {
+        let partition = self.lock();
+        let Extent { lengths, tombstones } = partition.marks.at(version)?;
+        Some(View {
+            points: lengths.points,
+            cover,
+            streams: partition.streams_in(*lengths, cover),
+            side: partition.side.prefix(lengths.side, cover),
+            tombstones: tombstones.clone(),
+        })
+    }
+
+    /// Stream `index`, as far as its points are among the first `points` of the partition. Takes the partition's lock for a short
+    /// time.
+    pub(crate) fn stream(&self, index: usize, points: u64) -> Option<StreamView> {
+        let partition = self.lock();
+        let (before, first, last, len, bytes) = match partition.closed.get(index) {
+            Some(Closed { before, stream }) => {
+                let bytes = StreamBytes::shared(stream.bytes.clone());
+                (*before, stream.first, stream.last, stream.points, bytes)
+            }
+            None => {
+                let open = partition.open.as_ref()?;
+                let Cover { first, last } = open.cover();
+                (partition.closed_points(), first, last, open.points(), open.prefix())
+            }
+        };
+        let previous_last =
+            index.checked_sub(1).and_then(|before| Some(partition.closed.get(before)?.stream.last));
+        let visible = len.min(points.saturating_sub(before));
+        Some(StreamView { before, first, last, previous_last, points: visible, bytes })
+    }
+}
+
+impl Partition {
+    /// Adds a point. It never fails: what no stream takes goes to the side buffer.
+    pub(crate) fn append(&mut self, at: i64, value: f64, annotation: &[u8]) {
+        if self.newest.is_some_and(|newest| at <= newest) {
+            return self.side.push(at, value, annotation);
+        }
+        self.newest = Some(at);
+        if self.open.as_mut().is_some_and(|open| open.append(at, value, annotation)) {
+            return;
+        }
+        match OpenStream::begin(self.window.of(at), at, value, annotation) {
+            Some(next) => {
+                if let Some(full) = self.open.replace(next) {
+                    let before = self.closed_points();
+                    self.closed.push(Closed { before, stream: full.close() });
+                }
+            }
+            None => self.side.push(at, value, annotation),
+        }
+    }
+
+    /// Hides all points in `range` that are there now. Nothing to hide costs nothing.
+    pub(crate) fn delete(&mut self, range: Cover) {
+        let Lengths { points, side } = self.lengths();
+        if !self.streams_in(self.lengths(), range).is_empty() || self.side.touches(range) {
+            self.tombstones.add(Tombstone { range, points, side });
+        }
+    }
+
+    /// Makes what is there now the state after commit `version`.
+    pub(crate) fn mark(&mut self, version: Version, live: &LiveVersions, planted: Planted) {
+        let extent = Extent { lengths: self.lengths(), tombstones: self.tombstones.clone() };
+        self.marks.set(version, extent, live, planted);
+    }
+
+    /// What it takes in memory, for statistics.
+    pub(crate) fn usage(&self) -> Usage {
+        let open = self.open.as_ref().map_or(0, OpenStream::bytes);
+        let closed: usize = self.closed.iter().map(|closed| closed.stream.bytes.len()).sum();
+        Usage {
+            lengths: self.lengths(),
+            tombstones: self.tombstones.len() as u64,
+            stream_bytes: (open + closed) as u64,
+            marks: self.marks.len() as u64,
+        }
+    }
+
+    fn closed_points(&self) -> u64 {
+        self.closed.last().map_or(0, |closed| closed.before + closed.stream.points)
+    }
+
+    fn lengths(&self) -> Lengths {
+        Lengths {
+            points: self.closed_points() + self.open.as_ref().map_or(0, OpenStream::points),
+            side: self.side.len(),
+        }
+    }
+
+    /// Which streams have visible points in `cover`.
+    fn streams_in(&self, visible: Lengths, cover: Cover) -> std::ops::Range<usize> {
+        let begin = self.closed.partition_point(|closed| closed.stream.last < cover.first);
+        let mut end = self
+            .closed
+            .partition_point(|closed| closed.stream.first <= cover.last && closed.before < visible.points);
+        if let Some(open) = &self.open
+            && end == self.closed.len()
+            && self.closed_points() < visible.points
+            && open.cover().overlaps(cover)
+        {
+            end += 1;
+        }
+        begin..end.max(begin)
+    }
+}
+
+/// The parts of a partition that one snapshot sees within a range of time.
+#[derive(Debug)]
+pub(crate) struct View {
+    /// How many in-order points are visible.
+    pub(crate) points: u64,
+    /// The times that were asked for.
+    pub(crate) cover: Cover,
+    /// The streams to read, by their place in the partition.
+    pub(crate) streams: std::ops::Range<usize>,
+    pub(crate) side: SidePrefix,
+    pub(crate) tombstones: Tombstones,
+}
+
+/// The visible prefix of one stream.
+#[derive(Debug)]
+pub(crate) struct StreamView {
+    /// In-order points of the partition before it.
+    pub(crate) before: u64,
+    /// The time of its first point.
+    pub(crate) first: i64,
+    /// The time of its last point, visible or not.
+    pub(crate) last: i64,
+    /// The last time of the stream before it.
+    pub(crate) previous_last: Option<i64>,
+    /// How many of its points are visible.
+    pub(crate) points: u64,
+    pub(crate) bytes: StreamBytes,
+}
+
+/// What a partition takes in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Usage {
+    pub(crate) lengths: Lengths,
+    pub(crate) tombstones: u64,
+    pub(crate) stream_bytes: u64,
+    pub(crate) marks: u64,
+}

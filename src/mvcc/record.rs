@@ -1,0 +1,534 @@
+//! Records: the commands of one commit as bytes.
+//!
+//! The same bytes are the log's payload and what the lanes apply, so recovery runs the very code that the first run ran. A
+//! record is a row of sections; commands of one metric are in one section, in the order in which they were given. Format:
+//! `design/record.md`.
+
+use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
+
+/// The longest annotation, in bytes.
+pub const ANNOTATION_BYTES_MAX: usize = 65_536;
+/// The longest key or value of the metadata, in bytes.
+pub const META_BYTES_MAX: usize = 1 << 20;
+
+/// The first byte of each command.
+mod opcode {
+    /// Begins a section: ids and times are again relative to 0.
+    pub(super) const SECTION: u8 = 1;
+    pub(super) const POINT: u8 = 2;
+    pub(super) const COLUMNS: u8 = 3;
+    pub(super) const ANNOTATED: u8 = 4;
+    pub(super) const DELETE: u8 = 5;
+    pub(super) const CREATE: u8 = 6;
+    pub(super) const DROP: u8 = 7;
+    pub(super) const NAMESPACE: u8 = 8;
+    pub(super) const PUT_META: u8 = 9;
+    pub(super) const REMOVE_META: u8 = 10;
+}
+
+/// How the tags of a created metric are written.
+mod tags {
+    /// The ID is canonical and says them.
+    pub(super) const IN_ID: u8 = 0;
+    /// They follow.
+    pub(super) const LISTED: u8 = 1;
+}
+
+/// One change, borrowed from a record.
+#[derive(Clone, Debug)]
+pub(crate) enum Command<'a> {
+    Point { metric: MetricId, at: i64, value: f64 },
+    Columns { metric: MetricId, columns: Columns<'a> },
+    Annotated { metric: MetricId, at: i64, value: f64, annotation: &'a [u8] },
+    Delete { metric: MetricId, first: i64, last: i64 },
+    Create { metric: MetricId, namespace: NamespaceId, name: &'a [u8], tags: Tags },
+    Drop { metric: MetricId },
+    Namespace { id: NamespaceId, name: &'a str, options: NamespaceOptions },
+    PutMeta { key: &'a [u8], value: &'a [u8] },
+    RemoveMeta { key: &'a [u8] },
+}
+
+impl Command<'_> {
+    /// The metric it is about; `None` for those that no lane applies.
+    pub(crate) fn metric(&self) -> Option<MetricId> {
+        match self {
+            Command::Point { metric, .. }
+            | Command::Columns { metric, .. }
+            | Command::Annotated { metric, .. }
+            | Command::Delete { metric, .. }
+            | Command::Create { metric, .. }
+            | Command::Drop { metric } => Some(*metric),
+            Command::Namespace { .. } | Command::PutMeta { .. } | Command::RemoveMeta { .. } => None,
+        }
+    }
+}
+
+impl Command<'_> {
+    /// How many points it adds.
+    pub(crate) fn points(&self) -> u64 {
+        match self {
+            Command::Columns { columns, .. } => columns.size_hint().0 as u64,
+            Command::Point { .. } | Command::Annotated { .. } => 1,
+            _ => 0,
+        }
+    }
+}
+
+/// Writes one section.
+#[derive(Clone, Debug)]
+pub(crate) struct SectionWriter {
+    bytes: Vec<u8>,
+    last_metric: u32,
+    last_at: i64,
+}
+
+impl SectionWriter {
+    pub(crate) fn new() -> Self {
+        SectionWriter { bytes: vec![opcode::SECTION], last_metric: 0, last_at: 0 }
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    pub(crate) fn point(&mut self, metric: MetricId, at: i64, value: f64) {
+        self.command(opcode::POINT, metric);
+        self.at(at);
+        self.bytes.extend_from_slice(&value.to_bits().to_le_bytes());
+    }
+
+    /// `at` and `values` have the same length, which is not 0.
+    pub(crate) fn columns(
+        &mut self,
+        metric: MetricId,
+        at: impl ExactSizeIterator<Item = i64>,
+        values: &[f64],
+    ) {
+        debug_assert_eq!(at.len(), values.len());
+        self.command(opcode::COLUMNS, metric);
+        let mut times = Vec::with_capacity(values.len() + 16);
+        let (mut previous, mut previous_delta) = (self.last_at, 0i64);
+        for at in at {
+            let delta = at.wrapping_sub(previous);
+            put_signed(&mut times, delta.wrapping_sub(previous_delta));
+            (previous, previous_delta) = (at, delta);
+        }
+        self.last_at = previous;
+        put_unsigned(&mut self.bytes, values.len() as u64);
+        put_bytes(&mut self.bytes, &times);
+        self.bytes.reserve(values.len() * 8);
+        for value in values {
+            self.bytes.extend_from_slice(&value.to_bits().to_le_bytes());
+        }
+    }
+
+    pub(crate) fn annotated(&mut self, metric: MetricId, at: i64, value: f64, annotation: &[u8]) {
+        self.command(opcode::ANNOTATED, metric);
+        self.at(at);
+        self.bytes.extend_from_slice(&value.to_bits().to_le_bytes());
+        put_bytes(&mut self.bytes, annotation);
+    }
+
+    /// Both ends included.
+    pub(crate) fn delete(&mut self, metric: MetricId, first: i64, last: i64) {
+        self.command(opcode::DELETE, metric);
+        put_signed(&mut self.bytes, first);
+        put_signed(&mut self.bytes, last);
+    }
+
+    pub(crate) fn create(&mut self, metric: MetricId, namespace: NamespaceId, name: &[u8], list: &Tags) {
+        self.command(opcode::CREATE, metric);
+        put_unsigned(&mut self.bytes, u64::from(namespace.0));
+        put_bytes(&mut self.bytes, name);
+        let in_id = match Tags::parse(name) {
+            Some((canonical, parsed)) => canonical == name && parsed == *list,
+            None => *list == Tags::none(),
+        };
+        if in_id {
+            return self.bytes.push(tags::IN_ID);
+        }
+        self.bytes.push(tags::LISTED);
+        put_unsigned(&mut self.bytes, list.iter().len() as u64);
+        for (key, value) in list.iter() {
+            put_bytes(&mut self.bytes, key);
+            put_bytes(&mut self.bytes, value);
+        }
+    }
+
+    pub(crate) fn drop_metric(&mut self, metric: MetricId) {
+        self.command(opcode::DROP, metric);
+    }
+
+    pub(crate) fn namespace(&mut self, id: NamespaceId, name: &str, options: NamespaceOptions) {
+        self.bytes.push(opcode::NAMESPACE);
+        put_unsigned(&mut self.bytes, u64::from(id.0));
+        put_bytes(&mut self.bytes, name.as_bytes());
+        put_signed(&mut self.bytes, options.block_ns);
+        put_unsigned(&mut self.bytes, u64::from(options.shards));
+    }
+
+    pub(crate) fn put_meta(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes.push(opcode::PUT_META);
+        put_bytes(&mut self.bytes, key);
+        put_bytes(&mut self.bytes, value);
+    }
+
+    pub(crate) fn remove_meta(&mut self, key: &[u8]) {
+        self.bytes.push(opcode::REMOVE_META);
+        put_bytes(&mut self.bytes, key);
+    }
+
+    fn command(&mut self, opcode: u8, metric: MetricId) {
+        self.bytes.push(opcode);
+        put_signed(&mut self.bytes, i64::from(metric.0) - i64::from(self.last_metric));
+        self.last_metric = metric.0;
+    }
+
+    fn at(&mut self, at: i64) {
+        put_signed(&mut self.bytes, at.wrapping_sub(self.last_at));
+        self.last_at = at;
+    }
+}
+
+/// The commands of a record, or of any of its sections, in order.
+#[derive(Clone, Debug)]
+pub(crate) struct Commands<'a> {
+    rest: Reader<'a>,
+    last_metric: u32,
+    last_at: i64,
+    failed: bool,
+}
+
+/// The bytes are not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct RecordError(pub(crate) &'static str);
+
+impl<'a> Commands<'a> {
+    pub(crate) fn new(record: &'a [u8]) -> Self {
+        Commands { rest: Reader(record), last_metric: 0, last_at: 0, failed: false }
+    }
+
+    fn read(&mut self) -> Result<Option<Command<'a>>, RecordError> {
+        loop {
+            let Some(opcode) = self.rest.byte() else { return Ok(None) };
+            let command = match opcode {
+                opcode::SECTION => {
+                    (self.last_metric, self.last_at) = (0, 0);
+                    continue;
+                }
+                opcode::POINT => {
+                    Command::Point { metric: self.metric()?, at: self.at()?, value: self.rest.value()? }
+                }
+                opcode::COLUMNS => Command::Columns { metric: self.metric()?, columns: self.columns()? },
+                opcode::ANNOTATED => Command::Annotated {
+                    metric: self.metric()?,
+                    at: self.at()?,
+                    value: self.rest.value()?,
+                    annotation: self.rest.bytes()?,
+                },
+                opcode::DELETE => Command::Delete {
+                    metric: self.metric()?,
+                    first: self.rest.signed()?,
+                    last: self.rest.signed()?,
+                },
+                opcode::CREATE => self.create()?,
+                opcode::DROP => Command::Drop { metric: self.metric()? },
+                opcode::NAMESPACE => self.namespace()?,
+                opcode::PUT_META => Command::PutMeta { key: self.rest.bytes()?, value: self.rest.bytes()? },
+                opcode::REMOVE_META => Command::RemoveMeta { key: self.rest.bytes()? },
+                _ => return Err(RecordError("unknown command")),
+            };
+            return Ok(Some(command));
+        }
+    }
+
+    fn metric(&mut self) -> Result<MetricId, RecordError> {
+        let metric = i64::from(self.last_metric).checked_add(self.rest.signed()?);
+        self.last_metric =
+            metric.and_then(|id| u32::try_from(id).ok()).ok_or(RecordError("metric id out of range"))?;
+        Ok(MetricId(self.last_metric))
+    }
+
+    fn at(&mut self) -> Result<i64, RecordError> {
+        self.last_at = self.last_at.wrapping_add(self.rest.signed()?);
+        Ok(self.last_at)
+    }
+
+    fn columns(&mut self) -> Result<Columns<'a>, RecordError> {
+        let count = self.rest.length()?;
+        let times = Reader(self.rest.bytes()?);
+        let bytes = count.checked_mul(8).ok_or(RecordError("too many points"))?;
+        let values = self.rest.take(bytes)?;
+        // Walked here, so that whoever walks them again meets no error.
+        let mut columns = Columns { times, values, at: self.last_at, delta: 0 };
+        let walk = columns.clone();
+        for _ in 0..count {
+            columns.next_time()?;
+        }
+        if !columns.times.0.is_empty() {
+            return Err(RecordError("more timestamps than values"));
+        }
+        self.last_at = columns.at;
+        Ok(walk)
+    }
+
+    fn create(&mut self) -> Result<Command<'a>, RecordError> {
+        let metric = self.metric()?;
+        let namespace = NamespaceId(self.rest.unsigned_32()?);
+        let name = self.rest.bytes()?;
+        let tags = match self.rest.byte() {
+            Some(tags::IN_ID) => Tags::parse(name).map_or_else(Tags::none, |(_, tags)| tags),
+            Some(tags::LISTED) => {
+                let mut list = Vec::new();
+                for _ in 0..self.rest.length()? {
+                    list.push((self.rest.bytes()?, self.rest.bytes()?));
+                }
+                Tags::new(&list).map_err(|_| RecordError("a tag is given twice"))?
+            }
+            _ => return Err(RecordError("unknown form of tags")),
+        };
+        Ok(Command::Create { metric, namespace, name, tags })
+    }
+
+    fn namespace(&mut self) -> Result<Command<'a>, RecordError> {
+        let id = NamespaceId(self.rest.unsigned_32()?);
+        let name = std::str::from_utf8(self.rest.bytes()?)
+            .map_err(|_| RecordError("a namespace's name is not UTF-8"))?;
+        let block_ns = self.rest.signed()?;
+        let shards = self.rest.unsigned_32()?;
+        if block_ns <= 0 || shards == 0 {
+            return Err(RecordError("a namespace's options are out of range"));
+        }
+        Ok(Command::Namespace { id, name, options: NamespaceOptions { block_ns, shards } })
+    }
+}
+
+impl<'a> Iterator for Commands<'a> {
+    type Item = Result<Command<'a>, RecordError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let command = self.read().transpose();
+        self.failed = matches!(command, Some(Err(_)));
+        command
+    }
+}
+
+/// Points of one metric as two columns; an iterator over `(timestamp, value)`.
+#[derive(Clone, Debug)]
+pub(crate) struct Columns<'a> {
+    times: Reader<'a>,
+    values: &'a [u8],
+    at: i64,
+    delta: i64,
+}
+
+impl Columns<'_> {
+    fn next_time(&mut self) -> Result<i64, RecordError> {
+        self.delta = self.delta.wrapping_add(self.times.signed()?);
+        self.at = self.at.wrapping_add(self.delta);
+        Ok(self.at)
+    }
+}
+
+impl Iterator for Columns<'_> {
+    type Item = (i64, f64);
+
+    fn next(&mut self) -> Option<(i64, f64)> {
+        let (value, values) = self.values.split_first_chunk::<8>()?;
+        let at = self.next_time().ok()?;
+        self.values = values;
+        Some((at, f64::from_bits(u64::from_le_bytes(*value))))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.values.len() / 8, Some(self.values.len() / 8))
+    }
+}
+
+/// Takes fields off the front of bytes, never past their end.
+#[derive(Clone, Debug)]
+struct Reader<'a>(&'a [u8]);
+
+const SHORT: RecordError = RecordError("ends in the middle of a command");
+
+impl<'a> Reader<'a> {
+    fn byte(&mut self) -> Option<u8> {
+        let (byte, rest) = self.0.split_first()?;
+        self.0 = rest;
+        Some(*byte)
+    }
+
+    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+        let (taken, rest) = self.0.split_at_checked(len).ok_or(SHORT)?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn bytes(&mut self) -> Result<&'a [u8], RecordError> {
+        let len = self.length()?;
+        self.take(len)
+    }
+
+    fn length(&mut self) -> Result<usize, RecordError> {
+        usize::try_from(self.unsigned()?).map_err(|_| SHORT)
+    }
+
+    fn value(&mut self) -> Result<f64, RecordError> {
+        let (value, rest) = self.0.split_first_chunk::<8>().ok_or(SHORT)?;
+        self.0 = rest;
+        Ok(f64::from_bits(u64::from_le_bytes(*value)))
+    }
+
+    fn unsigned_32(&mut self) -> Result<u32, RecordError> {
+        u32::try_from(self.unsigned()?).map_err(|_| RecordError("number out of range"))
+    }
+
+    /// LEB128: groups of seven bits, lowest first.
+    fn unsigned(&mut self) -> Result<u64, RecordError> {
+        let mut number = 0u64;
+        for shift in (0..u64::BITS).step_by(7) {
+            let byte = self.byte().ok_or(SHORT)?;
+            let group = u64::from(byte & 0x7f);
+            if shift == 63 && group > 1 {
+                break;
+            }
+            number |= group << shift;
+            if byte & 0x80 == 0 {
+                return Ok(number);
+            }
+        }
+        Err(RecordError("number out of range"))
+    }
+
+    /// Zigzag: small numbers of either sign are short.
+    fn signed(&mut self) -> Result<i64, RecordError> {
+        let number = self.unsigned()?;
+        Ok((number >> 1) as i64 ^ -((number & 1) as i64))
+    }
+}
+
+fn put_unsigned(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
+
+fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+    put_unsigned(bytes, (number << 1 ^ number >> 63) as u64);
+}
+
+fn put_bytes(bytes: &mut Vec<u8>, slice: &[u8]) {
+    put_unsigned(bytes, slice.len() as u64);
+    bytes.extend_from_slice(slice);
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A command in words, so that what was written can be compared with what is read.
+    fn words(record: &[u8]) -> Result<Vec<String>, RecordError> {
+        Commands::new(record)
+            .map(|command| {
+                Ok(match command? {
+                    Command::Columns { metric, columns } => {
+                        let points: Vec<_> = columns.map(|(at, value)| (at, value.to_bits())).collect();
+                        format!("columns {} {points:?}", metric.0)
+                    }
+                    Command::Point { metric, at, value } => {
+                        format!("point {} {at} {:x}", metric.0, value.to_bits())
+                    }
+                    other => format!("{other:?}"),
+                })
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_command_reads_back() {
+        let mut first = SectionWriter::new();
+        let options = NamespaceOptions { block_ns: 5, shards: 3 };
+        first.namespace(NamespaceId(1), "n", options);
+        first.put_meta(b"k", b"v");
+        first.remove_meta(b"k");
+        let mut second = SectionWriter::new();
+        second.create(
+            MetricId(7),
+            NamespaceId(1),
+            br#"m{a="1"}"#,
+            &Tags::parse(br#"m{a="1"}"#).expect("canonical").1,
+        );
+        second.create(MetricId(8), NamespaceId(0), b"raw", &Tags::new(&[(b"k", b"v")]).expect("valid"));
+        second.point(MetricId(7), 100, -0.0);
+        second.point(MetricId(3), 100, f64::NAN);
+        second.columns(MetricId(u32::MAX), [i64::MIN, 0, i64::MAX].into_iter(), &[1.0, 2.0, 3.0]);
+        second.annotated(MetricId(7), -5, 1.0, b"note");
+        second.delete(MetricId(7), i64::MIN, i64::MAX);
+        second.drop_metric(MetricId(7));
+        let record = [first.into_bytes(), second.into_bytes()].concat();
+        let found = words(&record).expect("reads back");
+        assert_eq!(found.len(), 11);
+        assert_eq!(found[5], "point 7 100 8000000000000000");
+        assert_eq!(found[6], format!("point 3 100 {:x}", f64::NAN.to_bits()));
+        let bits = [1.0f64, 2.0, 3.0].map(f64::to_bits);
+        let points = [(i64::MIN, bits[0]), (0, bits[1]), (i64::MAX, bits[2])];
+        assert_eq!(found[7], format!("columns {} {points:?}", u32::MAX));
+        assert!(found[9].contains("first: -9223372036854775808, last: 9223372036854775807"));
+        for cut in 0..record.len() {
+            assert!(words(&record[..cut]).map_or_else(|_| true, |some| some.len() < 11), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn the_example_of_the_format_page_is_what_is_written() {
+        let page = include_str!("../../design/record.md");
+        let example =
+            page.split("```hex").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+        let hex: String = example.lines().filter_map(|line| line.split("   ").next()).collect();
+        let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
+        let bytes: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
+        let mut section = SectionWriter::new();
+        section.create(MetricId(0), NamespaceId(0), b"m", &Tags::none());
+        section.point(MetricId(0), 10, 1.0);
+        section.point(MetricId(0), 20, 2.0);
+        assert_eq!(section.bytes(), bytes);
+    }
+
+    proptest! {
+        #[test]
+        fn points_read_back(points in prop::collection::vec((any::<u32>(), any::<i64>(), any::<u64>()), 0..50),
+            columns in prop::collection::vec((any::<i64>(), any::<u64>()), 1..50)) {
+            let mut section = SectionWriter::new();
+            let mut expected = Vec::new();
+            for (metric, at, bits) in points {
+                section.point(MetricId(metric), at, f64::from_bits(bits));
+                expected.push(format!("point {metric} {at} {bits:x}"));
+            }
+            let values: Vec<f64> = columns.iter().map(|(_, bits)| f64::from_bits(*bits)).collect();
+            section.columns(MetricId(9), columns.iter().map(|(at, _)| *at), &values);
+            expected.push(format!("columns 9 {columns:?}"));
+            section.point(MetricId(1), 17, 0.0);
+            expected.push("point 1 17 0".to_owned());
+            prop_assert_eq!(words(section.bytes()).unwrap(), expected);
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = words(&bytes);
+            for start in 1..=10u8 {
+                let _ = words(&[&[start][..], &bytes].concat());
+            }
+        }
+    }
+}

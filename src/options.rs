@@ -1,0 +1,245 @@
+//! How a database is opened: plain data with safe defaults, checked once at open.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::database::Database;
+use crate::error::{Error, Result};
+use crate::io::{RealDisk, Vfs};
+use crate::planted::Planted;
+
+/// When a commit is durable, which means: survives a power cut.
+///
+/// Commits become visible in one order, and recovery keeps a prefix of that order. A weaker commit is therefore never kept
+/// without the stronger ones before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// Once the operating system and the database think fit. A killed process loses at most what was committed since the last
+    /// write of the log (about a second with a worker, or [`Options::log_buffer_bytes`]), a power cut what the operating
+    /// system had not yet written.
+    Buffered,
+    /// By a sync that begins within this time of the commit, done by the worker (or by [`Database::maintain`]). A power cut loses at most
+    /// what was committed in this time and while the disk synced.
+    Interval(Duration),
+    /// Before `commit` returns, and before anybody sees it. Commits of several threads share a sync. A power cut loses nothing.
+    #[default]
+    Sync,
+}
+
+/// How to open a database.
+///
+/// ```
+/// use chronolith::{Durability, Options};
+/// # fn main() -> chronolith::Result<()> {
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("metrics");
+/// let db = Options::new().durability(Durability::Buffered).open(&path)?;
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) block_size: Duration,
+    pub(crate) shards: u32,
+    pub(crate) durability: Durability,
+    pub(crate) log: bool,
+    pub(crate) log_segment_bytes_min: u32,
+    pub(crate) log_segment_bytes_max: u32,
+    pub(crate) log_buffer_bytes: usize,
+    pub(crate) workers: usize,
+    pub(crate) lanes: usize,
+    pub(crate) create: bool,
+    pub(crate) salvage: bool,
+    pub(crate) planted: Planted,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            block_size: Duration::from_secs(2 * 60 * 60),
+            shards: 4,
+            durability: Durability::Sync,
+            log: true,
+            log_segment_bytes_min: 256 * 1024,
+            log_segment_bytes_max: 64 * 1024 * 1024,
+            log_buffer_bytes: 1024 * 1024,
+            workers: 1,
+            lanes: 8,
+            create: true,
+            salvage: false,
+            planted: Planted::default(),
+        }
+    }
+}
+
+impl Options {
+    /// The defaults: everything durable, nothing refused.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The time that one block of the default namespace covers. Default: 2 hours. Used when the database is made; an existing one
+    /// keeps its own.
+    #[must_use]
+    pub fn block_size(mut self, block_size: Duration) -> Self {
+        self.block_size = block_size;
+        self
+    }
+
+    /// Into how many volumes a block's metrics are divided. Default: 4. Used when the database is made; an existing one keeps its
+    /// own.
+    #[must_use]
+    pub fn shards(mut self, shards: u32) -> Self {
+        self.shards = shards;
+        self
+    }
+
+    /// The durability of commits that do not name their own. Default: [`Durability::Sync`].
+    #[must_use]
+    pub fn durability(mut self, durability: Durability) -> Self {
+        self.durability = durability;
+        self
+    }
+
+    /// Whether commits are logged. Default: yes. Without a log nothing that was not sealed survives the process, and commits
+    /// are never durable, whatever they ask for, also after [`Database::sync`]. Used when the database is made; an existing one keeps its own.
+    #[must_use]
+    pub fn log(mut self, log: bool) -> Self {
+        self.log = log;
+        self
+    }
+
+    /// The size of the first segment of the commit log; later ones double up to the maximum. Default: 256 KiB; a power of two,
+    /// at least 16 KiB.
+    #[must_use]
+    pub fn log_segment_bytes_min(mut self, bytes: u32) -> Self {
+        self.log_segment_bytes_min = bytes;
+        self
+    }
+
+    /// The size that segments of the commit log grow to. Default: 64 MiB; a power of two, at least the minimum, at most 1 GiB.
+    #[must_use]
+    pub fn log_segment_bytes_max(mut self, bytes: u32) -> Self {
+        self.log_segment_bytes_max = bytes;
+        self
+    }
+
+    /// How many bytes of log records may wait in memory before a committer writes them, whatever its durability. Default: 1 MiB.
+    #[must_use]
+    pub fn log_buffer_bytes(mut self, bytes: usize) -> Self {
+        self.log_buffer_bytes = bytes;
+        self
+    }
+
+    /// Background threads: 1 (the default), or 0 for manual mode, in which [`Database::maintain`] does their work.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Over how many locks the metrics are spread for writing. Default: 8; 1 to 256. May differ from open to open.
+    #[must_use]
+    pub fn lanes(mut self, lanes: usize) -> Self {
+        self.lanes = lanes;
+        self
+    }
+
+    /// Whether to make the database if the directory has none. Default: yes.
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// Whether to open a damaged database with what is sound of it. Default: no, damage is an error. Damaged files are kept under
+    /// other names, and [`OpenReport`](crate::OpenReport) lists what was lost.
+    #[must_use]
+    pub fn salvage(mut self, salvage: bool) -> Self {
+        self.salvage = salvage;
+        self
+    }
+
+    /// Makes one of the mistakes that the tests must catch.
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn plant(mut self, bug: crate::planted::Bug) -> Self {
+        self.planted = self.planted.with(bug);
+        self
+    }
+
+    /// Opens the database in a directory, making it if there is none (see [`Options::create`]).
+    ///
+    /// # Errors
+    /// [`Error::Locked`] if it is open elsewhere, [`Error::NotADatabase`], [`Error::NewerFormat`], [`Error::Corrupt`],
+    /// [`Error::InvalidOption`], or [`Error::Io`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
+        self.open_on(Arc::new(RealDisk::for_engine()), path)
+    }
+
+    /// Opens the database in a directory of another disk, for instance a [`SimulatedDisk`](crate::io::SimulatedDisk).
+    ///
+    /// # Errors
+    /// As [`Options::open`].
+    pub fn open_on(self, disk: Arc<dyn Vfs>, path: impl AsRef<Path>) -> Result<Database> {
+        self.check()?;
+        Database::open_with(self, disk, path.as_ref())
+    }
+
+    /// Opens a database that keeps everything in memory and writes no files.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`].
+    pub fn open_in_memory(self) -> Result<Database> {
+        self.check()?;
+        Database::open_memory_only(self)
+    }
+
+    fn check(&self) -> Result<()> {
+        let rule = |holds: bool, option: &'static str, reason: &'static str| match holds {
+            true => Ok(()),
+            false => Err(Error::InvalidOption { option, reason }),
+        };
+        let segment = self.log_segment_bytes_min..=self.log_segment_bytes_max;
+        rule(self.block_size >= Duration::from_secs(1), "block_size", "at least one second")?;
+        rule(self.block_size <= Duration::from_secs(366 * 86_400), "block_size", "at most 366 days")?;
+        rule((1..=4096).contains(&self.shards), "shards", "1 to 4096")?;
+        rule(*segment.start() >= 16 * 1024, "log_segment_bytes_min", "at least 16 KiB")?;
+        rule(segment.start().is_power_of_two(), "log_segment_bytes_min", "a power of two")?;
+        rule(segment.end().is_power_of_two(), "log_segment_bytes_max", "a power of two")?;
+        rule(segment.start() <= segment.end(), "log_segment_bytes_max", "at least log_segment_bytes_min")?;
+        rule(*segment.end() <= 1 << 30, "log_segment_bytes_max", "at most 1 GiB")?;
+        rule(self.workers <= 1, "workers", "0 or 1")?;
+        rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn defaults_are_valid() {
+        Options::new().check().expect("defaults");
+    }
+
+    #[test]
+    fn each_rule_is_checked_and_names_its_option() {
+        let name = |options: Options| match options.check() {
+            Err(Error::InvalidOption { option, .. }) => option,
+            other => panic!("{other:?}"),
+        };
+        let new = Options::new;
+        assert_eq!(name(new().block_size(Duration::from_millis(1))), "block_size");
+        assert_eq!(name(new().block_size(Duration::from_secs(400 * 86_400))), "block_size");
+        assert_eq!(name(new().shards(0)), "shards");
+        assert_eq!(name(new().log_segment_bytes_min(8192)), "log_segment_bytes_min");
+        assert_eq!(name(new().log_segment_bytes_min(20_000)), "log_segment_bytes_min");
+        assert_eq!(name(new().log_segment_bytes_max(100_000_000)), "log_segment_bytes_max");
+        assert_eq!(name(new().log_segment_bytes_max(16 * 1024)), "log_segment_bytes_max");
+        assert_eq!(name(new().log_segment_bytes_max(1 << 31)), "log_segment_bytes_max");
+        assert_eq!(name(new().workers(2)), "workers");
+        assert_eq!(name(new().lanes(0)), "lanes");
+    }
+}

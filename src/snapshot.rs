@@ -1,0 +1,153 @@
+//! Snapshots: one consistent cut of all metrics, for as long as somebody holds it.
+
+use std::ops::RangeBounds;
+
+use crate::database::Engine;
+use crate::error::{Error, Result};
+use crate::mvcc::transaction::{Transaction, Version};
+use crate::names::{Metric, Namespace, Tags};
+use crate::query::{self, Blocks, Point, Range};
+use crate::sync::Arc;
+use crate::time::Timestamp;
+
+/// The state after all commits up to a [version](Snapshot::version), whatever is committed later.
+///
+/// Taking one costs a pointer load, cloning one a reference. It may go to other threads and outlive the
+/// [`Database`](crate::Database) handle; the directory stays locked until the last one is gone. While it lives, the memory of what it sees
+/// stays.
+#[derive(Clone)]
+pub struct Snapshot(Arc<Inner>);
+
+impl std::fmt::Debug for Snapshot {
+    /// Which one it is, not what is in it.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut snapshot = f.debug_struct("Snapshot");
+        snapshot.field("version", &self.version()).field("metrics", &self.metric_count());
+        snapshot.finish_non_exhaustive()
+    }
+}
+
+struct Inner {
+    transaction: Arc<Transaction>,
+    engine: Arc<Engine>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.engine.snapshot_dropped();
+    }
+}
+
+impl Snapshot {
+    pub(crate) fn new(engine: Arc<Engine>) -> Self {
+        engine.snapshot_made();
+        let transaction = engine.core().load();
+        Snapshot(Arc::new(Inner { transaction, engine }))
+    }
+
+    /// The last commit that it sees.
+    pub fn version(&self) -> Version {
+        self.0.transaction.version
+    }
+
+    /// The metric of this ID in the default namespace, if it exists here.
+    pub fn metric(&self, id: impl AsRef<[u8]>) -> Option<Metric> {
+        let default = self.0.transaction.namespaces.first()?;
+        self.metric_in(default, id)
+    }
+
+    /// The metric with this name and these tags, in any order, in the default namespace, if it exists here.
+    pub fn metric_with_tags<K, V>(&self, name: impl AsRef<[u8]>, tags: &[(K, V)]) -> Option<Metric>
+    where
+        K: AsRef<[u8]>,
+        V: AsRef<[u8]>,
+    {
+        let tags: Vec<(&[u8], &[u8])> = tags.iter().map(|(k, v)| (k.as_ref(), v.as_ref())).collect();
+        let (id, _) = Tags::canonical(name.as_ref(), &tags).ok()?;
+        self.metric(id)
+    }
+
+    /// The metric of this ID in a namespace, if it exists here.
+    pub fn metric_in(&self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Option<Metric> {
+        self.0.engine.core().names.lookup(namespace, id.as_ref(), |metric| self.contains(metric))
+    }
+
+    /// The namespace of this name, if it exists here.
+    pub fn namespace(&self, name: &str) -> Option<Namespace> {
+        self.0.transaction.namespaces.iter().find(|namespace| namespace.name() == name).cloned()
+    }
+
+    /// All namespaces, in the order in which they were made.
+    pub fn namespaces(&self) -> impl Iterator<Item = Namespace> {
+        self.0.transaction.namespaces.iter().cloned()
+    }
+
+    /// Whether the metric exists here.
+    pub fn contains(&self, metric: &Metric) -> bool {
+        self.is_own(metric) && self.0.transaction.map(metric.id()).is_some()
+    }
+
+    /// All metrics of all namespaces, by [`MetricId`](crate::MetricId).
+    pub fn metrics(&self) -> impl Iterator<Item = Metric> {
+        let names = &self.0.engine.core().names;
+        self.0.transaction.metrics.iter().filter_map(|(id, _)| names.metric_by_id(id))
+    }
+
+    /// How many metrics exist here.
+    pub fn metric_count(&self) -> u64 {
+        self.0.transaction.metrics.len()
+    }
+
+    /// The points of a metric within bounds, in time order; `.rev()` for the other way. A metric that does not exist here has no
+    /// points, and bounds that contain no time give none.
+    ///
+    /// # Errors
+    /// As items: [`Error::ForeignMetric`], [`Error::Decode`].
+    pub fn range(&self, metric: &Metric, bounds: impl RangeBounds<Timestamp>) -> Range {
+        Range::new(self.blocks(metric, bounds))
+    }
+
+    /// As [`Snapshot::range`], but as columns of many points, which is faster.
+    ///
+    /// # Errors
+    /// As [`Snapshot::range`].
+    pub fn blocks(&self, metric: &Metric, bounds: impl RangeBounds<Timestamp>) -> Blocks {
+        if !self.is_own(metric) {
+            return Blocks::failed(self.clone(), Error::ForeignMetric(metric.to_string()));
+        }
+        match query::cover(&bounds) {
+            Some(cover) => Blocks::new(self.clone(), self.0.transaction.map(metric.id()).cloned(), cover),
+            None => Blocks::empty(self.clone()),
+        }
+    }
+
+    /// The point of a metric with the latest time.
+    ///
+    /// # Errors
+    /// As [`Snapshot::range`].
+    pub fn latest(&self, metric: &Metric) -> Result<Option<Point>> {
+        self.range(metric, ..).next_back().transpose()
+    }
+
+    /// The latest point of a metric that is not after `at`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::range`].
+    pub fn at_or_before(&self, metric: &Metric, at: Timestamp) -> Result<Option<Point>> {
+        self.range(metric, ..=at).next_back().transpose()
+    }
+
+    /// A piece of metadata.
+    pub fn meta(&self, key: impl AsRef<[u8]>) -> Option<&[u8]> {
+        self.0.transaction.meta.get(key.as_ref()).map(|value| &**value)
+    }
+
+    /// All metadata, by key.
+    pub fn metas(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.0.transaction.meta.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    fn is_own(&self, metric: &Metric) -> bool {
+        metric.belongs_to(self.0.engine.core().names.database())
+    }
+}
