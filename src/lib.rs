@@ -1,4 +1,28 @@
 //! An embeddable MVCC transactional time-series engine.
+//!
+//! # The API in one page
+//!
+//! | to | use |
+//! | --- | --- |
+//! | open, configure, close | [`Database`], [`Options`], [`Durability`], [`OpenReport`] |
+//! | name a metric | [`Database::metric`], [`Database::metric_with_tags`], [`Metric`], [`Namespace`] |
+//! | write | [`Database::append`], [`Database::begin_write`], [`WriteTransaction`] |
+//! | read | [`Database::snapshot`], [`Snapshot`], [`Range`], [`Blocks`] |
+//! | handle failure | [`Error`] |
+//! | test a program against power cuts | [`io::SimulatedDisk`], [`Options::open_on`] |
+//! | use the codec alone | [`m3tsz`] |
+//! | read and write M3's volumes, without a database | [`fileset`] |
+//!
+//! # From async code
+//!
+//! Nothing here is async. Staging and reading touch memory only and may be done right in a task. A commit with [`Durability::Sync`] waits
+//! for the disk, and so do opening and closing: put them on a blocking thread (`spawn_blocking`), or give one writer thread a bounded channel, which
+//! also lets commits share syncs. [`Database`] and [`Snapshot`] are `Send + Sync + Clone`. `examples/async_tokio.rs` is a whole program.
+//!
+//! # Features
+//!
+//! * `cli`: the command-line tool. Off by default.
+//! * `planted-bugs`: mistakes for the crate's own tests. Never for production.
 
 mod commitlog;
 mod database;
@@ -20,6 +44,9 @@ mod store;
 mod superblock;
 mod sync;
 mod time;
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod whitebox;
 mod write;
 
 pub use database::Database;
