@@ -1,0 +1,141 @@
+//! Opening a database for a verb, and the metrics in it.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use chronolith::{Database, Durability, Metric, Namespace, OpenReport, Options, Snapshot};
+use clap::Args;
+
+use crate::console::{Console, bytes, counted};
+use crate::failure::{Failure, Outcome, Status};
+use crate::ids;
+use crate::progress::Wait;
+
+/// Which database, and how to open it.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct OpenArgs {
+    /// The folder of the database.
+    pub(crate) dir: PathBuf,
+    /// Keep what is sound of a damaged database. Damaged files are kept under other names, and what was lost is listed.
+    #[arg(long)]
+    pub(crate) salvage: bool,
+}
+
+impl OpenArgs {
+    /// Opens an existing database; never makes one.
+    pub(crate) fn existing(&self, console: Console) -> Outcome<Database> {
+        if !self.dir.exists() {
+            return Err(Failure::new(
+                Status::Database,
+                format_args!("{} does not exist", self.dir.display()),
+            )
+            .hint("check the path; `chronolith import DIR FILE` makes a database"));
+        }
+        self.open(Options::new().create(false), console)
+    }
+
+    /// Opens a database for bulk writing, making it if need be. Commits are buffered: the caller syncs at the end.
+    pub(crate) fn or_create(&self, console: Console) -> Outcome<Database> {
+        self.open(Options::new().durability(Durability::Buffered), console)
+    }
+
+    fn open(&self, options: Options, console: Console) -> Outcome<Database> {
+        let db = attempt(options.salvage(self.salvage), &self.dir, console)?;
+        tell(db.open_report(), self.salvage, console);
+        Ok(db)
+    }
+}
+
+/// Opens a database without salvage and says what the user should know of it.
+///
+/// # Errors
+/// The library's own: a [`Failure`] for who does not look into it.
+pub(crate) fn told(options: Options, dir: &Path, console: Console) -> chronolith::Result<Database> {
+    let db = attempt(options, dir, console)?;
+    tell(db.open_report(), false, console);
+    Ok(db)
+}
+
+/// Opens a database, which takes as long as its log is.
+fn attempt(options: Options, dir: &Path, console: Console) -> chronolith::Result<Database> {
+    let _wait = Wait::begin(console, format!("opening {}", dir.display()));
+    options.open(dir)
+}
+
+/// Says what opening found that the user should know.
+fn tell(report: &OpenReport, salvage: bool, console: Console) {
+    if report.cut_bytes > 0 {
+        console.note(format_args!(
+            "note: cut an unfinished end of the commit log ({}); it was never acknowledged as durable{}",
+            bytes(report.cut_bytes),
+            report.cut.as_ref().map_or(String::new(), |cut| format!(" ({cut})")),
+        ));
+    }
+    for file in &report.foreign_files {
+        console.note(format_args!("note: {file} does not belong to the database and is left alone"));
+    }
+    for damage in &report.damage {
+        // Some damage costs nothing, and is repaired without being asked for.
+        console.warn(format_args!("{}: {damage}", if salvage { "salvage" } else { "repaired" }));
+    }
+    for substitute in &report.substitutes {
+        console.note(format_args!("salvaged: {substitute}"));
+    }
+    if let Some(file) = report.damaged_files.first() {
+        console.note(format_args!(
+            "note: {}, put aside by --salvage, can be deleted if nothing in it is missed: {file}{}",
+            counted(report.damaged_files.len() as u64, "damaged file"),
+            if report.damaged_files.len() > 1 { ", ..." } else { "" },
+        ));
+    }
+}
+
+/// Looks a namespace up.
+pub(crate) fn namespace(snapshot: &Snapshot, name: &str) -> Outcome<Namespace> {
+    snapshot.namespace(name).ok_or_else(|| {
+        let names: Vec<_> = snapshot.namespaces().map(|namespace| namespace.name().to_owned()).collect();
+        Failure::input(format_args!("there is no namespace {name}"))
+            .hint(format_args!("there are: {}", names.join(", ")))
+    })
+}
+
+/// All metrics of a snapshot, or those of one namespace, sorted by namespace and ID.
+pub(crate) fn sorted_metrics(snapshot: &Snapshot, only: Option<&Namespace>) -> Vec<Metric> {
+    let mut metrics: Vec<Metric> = snapshot
+        .metrics()
+        .filter(|metric| only.is_none_or(|namespace| metric.namespace() == namespace))
+        .collect();
+    metrics.sort_by(|a, b| (a.namespace().name(), a.name()).cmp(&(b.namespace().name(), b.name())));
+    metrics
+}
+
+/// Looks a metric up by its ID's bytes, or by its ID as `list` prints it.
+pub(crate) fn metric(snapshot: &Snapshot, namespace: &Namespace, id: &OsStr) -> Outcome<Metric> {
+    let id = id.as_encoded_bytes();
+    if let Some(metric) = snapshot.metric_in(namespace, id) {
+        return Ok(metric);
+    }
+    if let Some(metric) = ids::unescape(id).and_then(|id| snapshot.metric_in(namespace, id)) {
+        return Ok(metric);
+    }
+    let failure = Failure::input(format_args!(
+        "there is no metric {} in namespace {}",
+        ids::readable(id),
+        namespace.name()
+    ));
+    let similar = similar(id, &sorted_metrics(snapshot, Some(namespace)));
+    Err(match similar.is_empty() {
+        true => failure.hint("`chronolith list DIR` shows the metrics"),
+        false => failure.hint(format_args!("did you mean {}?", similar.join(" or "))),
+    })
+}
+
+/// Up to three metrics whose ID contains the text, whatever the case.
+fn similar(id: &[u8], metrics: &[Metric]) -> Vec<String> {
+    let needle = id.to_ascii_lowercase();
+    let contains = |metric: &&Metric| {
+        let hay = metric.name().to_ascii_lowercase();
+        !needle.is_empty() && hay.windows(needle.len()).any(|window| window == needle)
+    };
+    metrics.iter().filter(contains).take(3).map(|metric| ids::readable(metric.name())).collect()
+}
