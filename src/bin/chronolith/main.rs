@@ -24,6 +24,7 @@ mod query;
 mod rows;
 mod stats;
 mod times;
+mod torture;
 mod verify;
 
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ enum Verb {
     Dump(dump::DumpArgs),
     Codec(codec::CodecArgs),
     #[command(subcommand)]
+    Torture(torture::TortureCommand),
 }
 
 fn main() -> ExitCode {
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(args, console),
         Verb::Dump(args) => dump::run(args, console),
         Verb::Codec(args) => codec::run(args, console),
+        Verb::Torture(command) => torture::run(command, console),
     };
     let status = outcome.unwrap_or_else(|failure| {
         // A reader that went away has seen enough, and would not see this either.
