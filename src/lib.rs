@@ -1,4 +1,4 @@
-//! An embeddable MVCC transactional time-series engine.
+#![doc = include_str!("../README.md")]
 //!
 //! # The API in one page
 //!
