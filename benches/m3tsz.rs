@@ -1,55 +1,67 @@
-//! The codec alone: `m3tsz/{encode,decode}/{shape}`, throughput in points.
+//! The codec alone: `m3tsz/{encode,decode}/{shape}`, throughput in points, and the crate `tsz` beside it.
+//!
+//! `CHRONOLITH_DATASETS` names a folder of recordings; without it there are synthetic shapes only.
 
-mod common;
+#[path = "common/codecs.rs"]
+mod codecs;
+#[path = "common/columns.rs"]
+mod columns;
 
-use chronolith::m3tsz::{Decoder, Encoder, EncoderOptions, ValueCoding};
-use common::{Shape, Values};
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use chronolith::m3tsz::EncoderOptions;
+use codecs::{decode, decode_by_tsz, encode, encode_by_tsz};
+use columns::{BLOCK_POINTS, Columns};
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
-const POINTS: i64 = 10_000;
-const START: i64 = 1_700_000_000_000_000_000;
-const STEP: i64 = 15_000_000_000;
-
-fn stream(values: &[f64]) -> Vec<u8> {
-    let mut encoder = Encoder::new(START, EncoderOptions::default());
-    for (at, value) in (0..).map(|i| START + i * STEP).zip(values) {
-        encoder.append(at, *value, b"").expect("ascending times are taken");
-    }
-    let mut bytes = Vec::new();
-    encoder.finish_into(&mut bytes);
-    bytes
-}
+/// Blocks of a set that are measured: enough that no processor learns the data.
+const BLOCKS: usize = 64;
 
 fn codec(criterion: &mut Criterion) {
-    let data: Vec<(Shape, Vec<f64>)> = Shape::ALL
-        .iter()
-        .map(|shape| {
-            let mut values = Values::new(*shape, 1);
-            (*shape, (0..POINTS).map(|_| values.next_value()).collect())
-        })
-        .collect();
-    let mut group = criterion.benchmark_group("m3tsz/encode");
-    group.throughput(Throughput::Elements(POINTS as u64));
-    for (shape, values) in &data {
-        let id = BenchmarkId::from_parameter(format!("{shape:?}").to_lowercase());
-        group.bench_with_input(id, values, |bencher, values| bencher.iter(|| stream(values)));
+    for set in columns::all() {
+        shape(criterion, &set);
     }
-    group.finish();
-    let mut group = criterion.benchmark_group("m3tsz/decode");
-    group.throughput(Throughput::Elements(POINTS as u64));
-    for (shape, values) in &data {
-        let bytes = stream(values);
-        let id = BenchmarkId::from_parameter(format!("{shape:?}").to_lowercase());
-        let (mut timestamps, mut decoded) = (Vec::new(), Vec::new());
-        group.bench_with_input(id, &bytes, |bencher, bytes| {
-            bencher.iter(|| {
-                timestamps.clear();
-                decoded.clear();
-                let mut decoder = Decoder::new(bytes, ValueCoding::IntOptimized);
-                decoder.decode_block(usize::MAX, &mut timestamps, &mut decoded, |_, _| {}).expect("sound")
+}
+
+fn shape(criterion: &mut Criterion, set: &Columns) {
+    let all = set.blocks();
+    let blocks: Vec<_> = all.iter().step_by(all.len().div_ceil(BLOCKS)).copied().collect();
+    let points = blocks.iter().map(|block| block.0.len() as u64).sum();
+    let streams: Vec<_> = blocks.iter().map(|block| encode(*block, EncoderOptions::default())).collect();
+    let their_streams: Vec<_> = blocks.iter().map(|block| encode_by_tsz(*block)).collect();
+    let (mut timestamps, mut values) = (vec![0; BLOCK_POINTS], vec![0.0; BLOCK_POINTS]);
+
+    for (codec, ours) in [("m3tsz", true), ("tsz", false)] {
+        let mut group = criterion.benchmark_group(format!("{codec}/encode"));
+        group.throughput(Throughput::Elements(points));
+        group.bench_function(&set.name, |bencher| {
+            bencher.iter(|| match ours {
+                true => {
+                    blocks.iter().map(|block| encode(*block, EncoderOptions::default()).len()).sum::<usize>()
+                }
+                false => blocks.iter().map(|block| encode_by_tsz(*block).len()).sum(),
             });
         });
+        group.finish();
     }
+    let mut group = criterion.benchmark_group("m3tsz/decode");
+    group.throughput(Throughput::Elements(points));
+    group.bench_function(&set.name, |bencher| {
+        bencher.iter(|| {
+            streams.iter().map(|stream| decode(stream, &mut timestamps, &mut values)).sum::<usize>()
+        });
+    });
+    group.finish();
+    let mut group = criterion.benchmark_group("tsz/decode");
+    group.throughput(Throughput::Elements(points));
+    group.bench_function(&set.name, |bencher| {
+        let decode = |streams: Vec<_>| {
+            streams
+                .into_iter()
+                .map(|stream| decode_by_tsz(stream, &mut timestamps, &mut values))
+                .sum::<usize>()
+        };
+        // It takes the streams away.
+        bencher.iter_batched(|| their_streams.clone(), decode, BatchSize::LargeInput);
+    });
     group.finish();
 }
 

@@ -18,9 +18,13 @@ fn the_readmes_example_is_the_quickstart() {
 fn every_design_page_is_in_the_index_and_every_link_leads_somewhere() {
     let design = Path::new(env!("CARGO_MANIFEST_DIR")).join("design");
     let index = read("design/README.md");
-    for entry in std::fs::read_dir(&design).expect("a folder") {
-        let name = entry.expect("readable").file_name().into_string().expect("UTF-8");
-        assert!(name == "README.md" || index.contains(&format!("({name})")), "{name} is not in the index");
+    for folder in ["", "results/"] {
+        for entry in std::fs::read_dir(design.join(folder)).expect("a folder") {
+            let name = entry.expect("readable").file_name().into_string().expect("UTF-8");
+            let name = format!("{folder}{name}");
+            let is_page = !["README.md", "results"].contains(&name.as_str());
+            assert!(!is_page || index.contains(&format!("({name})")), "{name} is not in the index");
+        }
     }
     for link in index.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
         assert!(design.join(link).exists(), "{link} does not exist");

@@ -57,18 +57,23 @@ fn decode(stream: &[u8], values: ValueCoding) -> (Points, Option<DecodeError>) {
     assert!(decoder.position() <= 8 * stream.len() as u64);
     assert!(error.is_none_or(|error| error.bit <= 8 * stream.len() as u64));
 
-    let (mut times, mut floats, mut annotations) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut times, mut floats) = (Vec::new(), Vec::<f64>::new());
+    let mut annotations: Vec<(usize, Vec<u8>)> = Vec::new();
     let mut blocks = Decoder::new(stream, values);
+    let (mut block_times, mut block_floats) = ([0; 3], [0.0; 3]);
     let result = loop {
-        let annotate = |at, bytes: &[u8]| annotations.push((at, bytes.to_vec()));
-        match blocks.decode_block(3, &mut times, &mut floats, annotate) {
-            Ok(3) => {}
-            Ok(_) => break None,
+        let before = times.len();
+        let annotate = |at, bytes: &[u8]| annotations.push((before + at, bytes.to_vec()));
+        match blocks.decode_block(&mut block_times, &mut block_floats, annotate) {
+            Ok(0) => break None,
+            Ok(points) => {
+                times.extend(&block_times[..points]);
+                floats.extend(&block_floats[..points]);
+            }
             Err(error) => break Some(error),
         }
     };
     assert_eq!(result, error);
-    assert!(times.capacity() <= 8 * stream.len() + 8);
     let mut joined: Points =
         times.iter().zip(&floats).map(|(time, value)| (*time, value.to_bits(), Vec::new())).collect();
     for (at, bytes) in annotations {

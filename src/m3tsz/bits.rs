@@ -15,6 +15,24 @@ pub(super) const fn sign_extend(value: u64, count: u32) -> i64 {
     (value << unused).cast_signed() >> unused
 }
 
+/// Bits that wait for those behind them, so that all are written at once: right-aligned, `count < 64`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Head {
+    pub(super) bits: u64,
+    pub(super) count: u32,
+}
+
+impl Head {
+    /// No bits.
+    pub(super) const NONE: Head = Head { bits: 0, count: 0 };
+
+    /// This head and the lowest `count` bits of `value` behind it; together fewer than 64.
+    #[inline(always)]
+    pub(super) const fn then(self, value: u64, count: u32) -> Head {
+        Head { bits: self.bits << count | value, count: self.count + count }
+    }
+}
+
 /// Bits on their way to bytes.
 ///
 /// Invariant: `pending < 64`, and the bits of `word` below the `pending` highest are 0.
@@ -42,6 +60,24 @@ impl BitWriter {
             self.word = value << 1 << (63 - rest);
             self.pending = rest;
         }
+    }
+
+    /// Appends a head and the lowest `count` bits of `value` behind it, whose other bits must be 0; `1 <= count <= 64`.
+    #[inline(always)]
+    pub(super) fn put_behind(&mut self, head: Head, value: u64, count: u32) {
+        debug_assert!((1..=64).contains(&count));
+        if head.count + count <= 64 {
+            // A head of no bits is 0, for which any shift would do.
+            self.put(head.bits << (count & 63) | value, head.count + count);
+        } else {
+            self.put(head.bits, head.count);
+            self.put(value, count);
+        }
+    }
+
+    /// Makes room for so many bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) {
+        self.bytes.reserve(bytes);
     }
 
     /// Appends whole bytes, at whatever bit the string has reached.
@@ -90,8 +126,14 @@ pub(super) struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
+    #[cfg(test)]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         BitReader { bytes, position: 0 }
+    }
+
+    /// At a position, or at the end if that comes before.
+    pub(super) fn at(bytes: &'a [u8], position: u64) -> Self {
+        BitReader { bytes, position: position.min(bytes.len() as u64 * 8) }
     }
 
     /// Bits read.
@@ -110,12 +152,32 @@ impl<'a> BitReader<'a> {
     #[inline]
     pub(super) fn window(&self) -> u64 {
         // The position lies inside a slice, so its byte fits `usize`.
-        let rest = self.bytes.get((self.position / 8) as usize..).unwrap_or_default();
-        let word = match rest.first_chunk() {
+        let at = (self.position / 8) as usize;
+        let word = match self.bytes.get(at..at.wrapping_add(8)).and_then(|bytes| bytes.first_chunk()) {
             Some(chunk) => u64::from_be_bytes(*chunk),
-            None => padded_word(rest),
+            None => padded_word(self.bytes, at),
         };
         word << (self.position % 8)
+    }
+
+    /// Moves on by `count` bits, perhaps behind the end.
+    #[inline(always)]
+    pub(super) fn advance(&mut self, count: u32) {
+        self.position += u64::from(count);
+    }
+
+    /// Whether [`BitReader::advance`] has moved behind the end.
+    #[inline(always)]
+    pub(super) fn is_past_end(&self) -> bool {
+        self.position > self.bytes.len() as u64 * 8
+    }
+
+    /// The next `count` bits, right-aligned; `32 <= count <= 64`. What is behind the end is 0.
+    #[inline]
+    pub(super) fn peek_wide(&self, count: u32) -> u64 {
+        let mut low = self.clone();
+        low.advance(32);
+        top_bits(self.window(), 32) << (count - 32) | top_bits(low.window(), count - 32)
     }
 
     /// Passes over `count` bits that are known to be there.
@@ -176,9 +238,10 @@ impl<'a> BitReader<'a> {
     }
 }
 
-/// Up to 7 bytes as the high end of a word.
+/// The last bytes, fewer than 8, as the high end of a word.
 #[cold]
-fn padded_word(rest: &[u8]) -> u64 {
+fn padded_word(bytes: &[u8], at: usize) -> u64 {
+    let rest = bytes.get(at..).unwrap_or_default();
     rest.iter().rev().fold(0, |word, byte| word >> 8 | u64::from(*byte) << 56)
 }
 

@@ -3,13 +3,9 @@
 use super::bits::BitReader;
 use super::error::{DecodeError, DecodeErrorKind};
 use super::timestamps::TimestampDecoder;
+use super::twice;
 use super::unit::TimeUnit;
 use super::values::{ValueCoding, ValueDecoder};
-
-/// The fewest bits a point takes: a repeated value at a steady interval in a plain stream.
-const POINT_BITS_MIN: u64 = 2;
-/// Memory is reserved for at most so many points at once; beyond them it grows as they come.
-const RESERVED_POINTS_MAX: u64 = 65_536;
 
 /// A point read from a stream.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -30,39 +26,82 @@ pub struct DecodedPoint<'a> {
 /// bytes has no points, and three kinds of damage that M3 passes over are errors ([`DecodeErrorKind::UnknownUnit`],
 /// [`DecodeErrorKind::XorWindow`] and [`DecodeErrorKind::Multiplier`]). Bytes after the end marker are not looked at.
 ///
-/// Any bytes may be decoded. A stream of `n` bytes has at most `4 * n` points, and memory use is bound by what the
-/// bytes left can hold. After an error, or the end, nothing more comes. Format: `design/m3tsz.md`.
+/// Any bytes may be decoded. A stream of `n` bytes has at most `4 * n` points, and nothing is allocated but for an annotation,
+/// which is no longer than the bytes left. After an error, or the end, nothing more comes. Format: `design/m3tsz.md`.
 #[derive(Clone, Debug)]
 pub struct Decoder<'a> {
+    /// Behind what was read last: the last point, the end marker, or what comes before damage.
     bits: BitReader<'a>,
+    /// Behind the last point.
+    state: DecoderState,
+    /// Of the last point; kept, so that reading many annotations allocates once.
+    annotation: Vec<u8>,
+    has_ended: bool,
+}
+
+/// Where a decoder stands in a stream, and what it must know to go on from there: [`Decoder::state`] and [`Decoder::resume`].
+///
+/// 80 bytes, whatever the stream. It is good for the very stream that it comes from, also when points were appended behind.
+#[derive(Clone, Copy, Debug)]
+pub struct DecoderState {
+    position: u64,
     timestamps: TimestampDecoder,
     values: ValueDecoder,
     coding: ValueCoding,
-    /// Of the last point; kept, so that reading many annotations allocates once.
-    annotation: Vec<u8>,
-    state: State,
+    /// A first point is known by this alone: M3's decoder knows it by a last timestamp of 0, and so cannot read what
+    /// follows a point at the epoch.
+    is_before_first: bool,
 }
 
-/// Where a decoder stands. A first point is known by this alone: M3's decoder knows it by a last timestamp of 0, and so
-/// cannot read what follows a point at the epoch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    BeforeFirst,
-    AfterFirst,
-    Ended,
+impl DecoderState {
+    /// Where the next point begins, in bits from the start of the stream.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
 }
 
 impl<'a> Decoder<'a> {
     /// A decoder at the start of a stream, whose values are coded as `values` says.
     pub fn new(stream: &'a [u8], values: ValueCoding) -> Self {
-        Decoder {
-            bits: BitReader::new(stream),
+        let start = DecoderState {
+            position: 0,
             timestamps: TimestampDecoder::default(),
             values: ValueDecoder::default(),
             coding: values,
-            annotation: Vec::new(),
-            state: if stream.is_empty() { State::Ended } else { State::BeforeFirst },
-        }
+            is_before_first: true,
+        };
+        Decoder::resume(stream, &start)
+    }
+
+    /// A decoder that goes on where another one stood in the same stream. It returns what that one would have returned.
+    ///
+    /// With a state of another stream the points are wrong, or an error.
+    ///
+    /// ```
+    /// # use chronolith::m3tsz::{Decoder, Encoder, EncoderOptions, ValueCoding};
+    /// # let mut encoder = Encoder::new(0, EncoderOptions::default());
+    /// # for second in 0..10 {
+    /// #     encoder.append(second * 1_000_000_000, second as f64, b"").expect("whole seconds");
+    /// # }
+    /// # let mut stream = Vec::new();
+    /// # encoder.finish_into(&mut stream);
+    /// let mut decoder = Decoder::new(&stream, ValueCoding::IntOptimized);
+    /// decoder.decode_block(&mut [0; 4], &mut [0.0; 4], |_, _| ())?;
+    /// let after_four = decoder.state();
+    ///
+    /// let mut decoder = Decoder::resume(&stream, &after_four);
+    /// assert_eq!(decoder.next_point().map(|point| point.map(|point| point.value)), Some(Ok(4.0)));
+    /// # Ok::<(), chronolith::m3tsz::DecodeError>(())
+    /// ```
+    pub fn resume(stream: &'a [u8], state: &DecoderState) -> Self {
+        let bits = BitReader::at(stream, state.position);
+        // A stream of no bytes has no points.
+        Decoder { bits, state: *state, annotation: Vec::new(), has_ended: stream.is_empty() }
+    }
+
+    /// Where the decoder stands: behind the last point that it returned, whatever it found there.
+    pub fn state(&self) -> DecoderState {
+        self.state
     }
 
     /// The next point; `None` after the last one and after an error.
@@ -77,33 +116,53 @@ impl<'a> Decoder<'a> {
             Err(error) => return Some(Err(error)),
         }
         // There is a unit, or there would be no point.
-        let (timestamp, unit) = self.timestamps.last()?;
-        Some(Ok(DecodedPoint { timestamp, value: self.values.value(), unit, annotation: &self.annotation }))
+        let (timestamp, unit) = self.state.timestamps.last()?;
+        Some(Ok(DecodedPoint {
+            timestamp,
+            value: self.state.values.value(),
+            unit,
+            annotation: &self.annotation,
+        }))
     }
 
-    /// Appends up to `points_max` points to `timestamps` and `values`, and returns how many: fewer than `points_max`
-    /// at the end of the stream. Annotations that are not empty go to `annotated`, with the index in `timestamps`
-    /// of the point they belong to.
+    /// Reads points into the slices until one of them is full, and returns how many: 0 at the end of the stream, or if
+    /// a slice has no room. Annotations that are not empty go to `annotated`, with the index in `timestamps` of the
+    /// point they belong to.
     ///
     /// # Errors
-    /// [`DecodeError`] where the stream is damaged. Points before the damage have been appended.
+    /// [`DecodeError`] where the stream is damaged. Points before the damage are returned first, and the error by the next call.
+    ///
+    /// Cost: no allocation, except for annotations.
     pub fn decode_block(
         &mut self,
-        points_max: usize,
-        timestamps: &mut Vec<i64>,
-        values: &mut Vec<f64>,
+        all_timestamps: &mut [i64],
+        all_values: &mut [f64],
         mut annotated: impl FnMut(usize, &[u8]),
     ) -> Result<usize, DecodeError> {
-        let possible = (self.bits.left() / POINT_BITS_MIN).min(RESERVED_POINTS_MAX) as usize;
-        timestamps.reserve(points_max.min(possible));
-        values.reserve(points_max.min(possible));
+        let points_max = all_timestamps.len().min(all_values.len());
         let mut points = 0;
-        while points < points_max && self.step()? {
-            let Some((timestamp, _)) = self.timestamps.last() else { break };
-            timestamps.push(timestamp);
-            values.push(self.values.value());
+        while points < points_max {
+            points += self.read_run(&mut all_timestamps[points..], &mut all_values[points..]);
+            if points == points_max {
+                break;
+            }
+            match self.step() {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(damage) if points == 0 => return Err(damage),
+                Err(_) => {
+                    // The next call is to find it again.
+                    self.has_ended = false;
+                    self.bits.rewind(self.state.position);
+                    break;
+                }
+            }
+            // There is a unit, or there would be no point.
+            let Some((timestamp, _)) = self.state.timestamps.last() else { break };
+            all_timestamps[points] = timestamp;
+            all_values[points] = self.state.values.value();
             if !self.annotation.is_empty() {
-                annotated(timestamps.len() - 1, &self.annotation);
+                annotated(points, &self.annotation);
             }
             points += 1;
         }
@@ -115,42 +174,61 @@ impl<'a> Decoder<'a> {
         self.bits.position()
     }
 
+    /// Reads points that are like the one before.
+    fn read_run(&mut self, timestamps: &mut [i64], values: &mut [f64]) -> usize {
+        if self.state.is_before_first || self.has_ended {
+            return 0;
+        }
+        let DecoderState { timestamps: times, values: coder, coding, .. } = &mut self.state;
+        let points = match coding {
+            ValueCoding::Plain => twice::read::<true>(&mut self.bits, times, coder, timestamps, values),
+            ValueCoding::IntOptimized => {
+                twice::read::<false>(&mut self.bits, times, coder, timestamps, values)
+            }
+        };
+        self.state.position = self.bits.position();
+        points
+    }
+
     /// Reads one point into the state; `false` at the end, and ever after.
     #[inline]
     fn step(&mut self) -> Result<bool, DecodeError> {
-        if self.state == State::Ended {
+        if self.has_ended {
             return Ok(false);
         }
         match self.read_point() {
-            Ok(true) => Ok(true),
-            Ok(false) => {
-                self.state = State::Ended;
-                Ok(false)
+            Ok(Some(state)) => {
+                self.state = state;
+                return Ok(true);
             }
+            Ok(None) => self.has_ended = true,
             Err(kind) => {
-                self.state = State::Ended;
-                Err(DecodeError { bit: self.bits.position(), kind })
+                self.has_ended = true;
+                return Err(DecodeError { bit: self.bits.position(), kind });
             }
         }
+        Ok(false)
     }
 
+    /// The state behind the next point; `None` at the end marker.
     #[inline]
-    fn read_point(&mut self) -> Result<bool, DecodeErrorKind> {
+    fn read_point(&mut self) -> Result<Option<DecoderState>, DecodeErrorKind> {
+        let mut next = self.state;
         self.annotation.clear();
-        let first = self.state == State::BeforeFirst;
-        if first {
-            self.timestamps.take_start(&mut self.bits)?;
+        if next.is_before_first {
+            next.timestamps.take_start(&mut self.bits)?;
         }
-        if !self.timestamps.take(&mut self.bits, &mut self.annotation)? {
-            return Ok(false);
+        if !next.timestamps.take(&mut self.bits, &mut self.annotation)? {
+            return Ok(None);
         }
-        if first {
-            self.state = State::AfterFirst;
-            self.values.take_first(&mut self.bits, self.coding)?;
+        if next.is_before_first {
+            next.is_before_first = false;
+            next.values.take_first(&mut self.bits, next.coding)?;
         } else {
-            self.values.take_next(&mut self.bits, self.coding)?;
+            next.values.take_next(&mut self.bits, next.coding)?;
         }
-        Ok(true)
+        next.position = self.bits.position();
+        Ok(Some(next))
     }
 }
 
@@ -188,8 +266,7 @@ mod tests {
             }
         }
         assert!(decoder.next_point().is_none());
-        let mut untouched = (vec![], vec![]);
-        assert_eq!(decoder.decode_block(1, &mut untouched.0, &mut untouched.1, |_, _| ()), Ok(0));
+        assert_eq!(decoder.decode_block(&mut [0], &mut [0.0], |_, _| ()), Ok(0));
         (points, error)
     }
 
@@ -286,23 +363,89 @@ mod tests {
         }
         let mut bytes = Vec::new();
         encoder.finish_into(&mut bytes);
-        for size in [1, 3, 99, 100, 101, usize::MAX] {
+        for size in [1, 3, 99, 100, 101, 1_000] {
             let mut decoder = Decoder::new(&bytes, ValueCoding::IntOptimized);
             let mut read = (Vec::new(), Vec::new(), Vec::new());
+            let (mut timestamps, mut values) = (vec![0; size], vec![0.0; size]);
             loop {
                 let before = read.0.len();
-                let points = decoder
-                    .decode_block(size, &mut read.0, &mut read.1, |at, bytes| {
-                        read.2.push((at, bytes.to_vec()))
-                    })
-                    .expect("undamaged");
-                assert_eq!(read.0.len(), before + points);
+                let annotated = |at, bytes: &[u8]| read.2.push((before + at, bytes.to_vec()));
+                let points =
+                    decoder.decode_block(&mut timestamps, &mut values, annotated).expect("undamaged");
+                read.0.extend(&timestamps[..points]);
+                read.1.extend(&values[..points]);
                 if points < size {
                     break;
                 }
             }
             assert_eq!(read, expected);
             assert_eq!(decoder.position().div_ceil(8), bytes.len() as u64);
+        }
+    }
+
+    #[test]
+    fn resuming_anywhere_gives_the_points_that_are_left() {
+        let mut random = 1_u64;
+        let mut encoder = crate::m3tsz::Encoder::new(START, crate::m3tsz::EncoderOptions::default());
+        let mut at = START;
+        for index in 0..500 {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            at += if random >> 60 == 0 { 1_234_567 } else { S };
+            let value =
+                [index as f64, index as f64 / 8.0, f64::from_bits(random)][(random >> 40) as usize % 3];
+            encoder.append(at, value, if random >> 61 == 1 { b"note" } else { b"" }).expect("small steps");
+        }
+        let mut stream = Vec::new();
+        encoder.finish_into(&mut stream);
+
+        let points = |mut decoder: Decoder<'_>| {
+            let mut points = Vec::new();
+            while let Some(point) = decoder.next_point() {
+                let point = point.expect("undamaged");
+                points.push((point.timestamp, point.value.to_bits(), point.unit, point.annotation.to_vec()));
+            }
+            points
+        };
+        let all = points(Decoder::new(&stream, ValueCoding::IntOptimized));
+        assert_eq!(all.len(), 500);
+        let mut decoder = Decoder::new(&stream, ValueCoding::IntOptimized);
+        for read in 0..=all.len() {
+            let state = decoder.state();
+            assert!(read == all.len() || state.position() == decoder.position());
+            assert_eq!(points(Decoder::resume(&stream, &state)), all[read..]);
+            decoder.next_point();
+        }
+        // At the end the state is still the one behind the last point.
+        assert!(decoder.next_point().is_none() && decoder.state().position() < decoder.position());
+        // A position behind the end is the end.
+        assert!(matches!(Decoder::resume(&stream[..9], &state_at(&stream, 400)).next_point(), Some(Err(_))));
+    }
+
+    const START: i64 = 1_700_000_000_000_000_000;
+
+    /// Behind so many points.
+    fn state_at(stream: &[u8], points: usize) -> DecoderState {
+        let mut decoder = Decoder::new(stream, ValueCoding::IntOptimized);
+        let read = decoder.decode_block(&mut vec![0; points], &mut vec![0.0; points], |_, _| ());
+        assert_eq!(read, Ok(points));
+        decoder.state()
+    }
+
+    #[test]
+    fn points_before_damage_come_first_and_the_error_once() {
+        let bytes = stream(S, &[SAME_DELTA, ZERO, SAME_DELTA, REPEAT, SAME_DELTA, (0b0010, 4), (0b111, 3)]);
+        let expected = error(64 + 5 + 3 + 3, DecodeErrorKind::Truncated);
+        for by_point in [false, true] {
+            let mut decoder = Decoder::new(&bytes[..10], ValueCoding::IntOptimized);
+            let (mut timestamps, mut values) = ([0; 8], [0.0; 8]);
+            assert_eq!(decoder.decode_block(&mut timestamps, &mut values, |_, _| ()), Ok(2));
+            let found = match by_point {
+                true => decoder.next_point().and_then(Result::err),
+                false => decoder.decode_block(&mut timestamps, &mut values, |_, _| ()).err(),
+            };
+            assert_eq!(found.map(|damage| damage.kind), expected.map(|damage| damage.kind));
+            assert_eq!(decoder.decode_block(&mut timestamps, &mut values, |_, _| ()), Ok(0));
+            assert!(decoder.next_point().is_none());
         }
     }
 }

@@ -44,14 +44,17 @@ mod decoder;
 mod encoder;
 mod error;
 mod marker;
+pub mod plain;
+mod run;
 mod scale;
 mod significant;
 mod timestamps;
+mod twice;
 mod unit;
 mod values;
 mod xor;
 
-pub use decoder::{DecodedPoint, Decoder};
+pub use decoder::{DecodedPoint, Decoder, DecoderState};
 pub use encoder::{Encoder, EncoderOptions, Mode};
 pub use error::{DecodeError, DecodeErrorKind, EncodeError};
 pub use marker::ANNOTATION_BYTES_MAX;

@@ -4,19 +4,24 @@
 //! `value * 10^multiplier` lies below 10^13 and is an integer or a neighbour of one among the floating-point numbers.
 //! That is right for decimals, whose products are rounded, and wrong for values that merely lie close to a decimal: so
 //! a lossless encoder divides and compares.
+//!
+//! What makes it quick
+//! * *One compare for the rule.* Positive floating-point numbers are ordered like their bits: neighbours are 1 apart.
+//! * *The multiplier in force comes first.* Series of decimals stay with one.
+//! * *Early rejection.* A value of full precision fails all multipliers, which one product can show: see
+//!   [`has_no_multiplier`].
 
 /// The largest multiplier.
 pub(super) const MULT_MAX: u8 = 6;
-/// Powers of ten, by multiplier.
-const POW10: [f64; MULT_MAX as usize + 1] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6];
+/// Powers of ten, by multiplier; the last one only rounds the table up to a power of two.
+const POW10: [f64; 8] = [1.0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7];
 /// Products from here on are not taken for integers.
 const PRODUCT_LIMIT: f64 = 1e13;
 /// 2^63, where integers stop to fit `i64`.
 pub(super) const TWO_POW_63: f64 = 9_223_372_036_854_775_808.0;
-/// 2^52, from where on there are no fractions.
-const TWO_POW_52: f64 = 4_503_599_627_370_496.0;
-/// Integers up to here, of either sign, have differences that are exact in floating point.
-const EXACT_INT_MAX: f64 = TWO_POW_52;
+/// 2^52, from where on there are no fractions. Integers up to here, of either sign, have differences that are exact in
+/// floating point.
+pub(super) const TWO_POW_52: f64 = 4_503_599_627_370_496.0;
 
 /// A value as an integer, which is held as `f64`, and a multiplier.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -25,69 +30,111 @@ pub(super) struct Scaled {
     pub(super) mult: u8,
 }
 
+/// The power of ten of a multiplier, which is at most [`MULT_MAX`].
+#[inline]
+pub(super) fn power(mult: u8) -> f64 {
+    POW10[usize::from(mult & 7)]
+}
+
 impl Scaled {
     /// The value that an integer and a multiplier stand for; the multiplier is at most [`MULT_MAX`].
     #[inline]
     pub(super) fn value(self) -> f64 {
-        match POW10.get(usize::from(self.mult)) {
-            Some(power) if self.mult > 0 => self.int / power,
-            _ => self.int,
-        }
+        // A division by 1 changes nothing.
+        self.int / power(self.mult)
     }
 
     /// `value` as a scaled integer that decodes to exactly `value`, wherever in a stream it stands.
-    #[inline]
+    #[inline(always)]
     pub(super) fn exactly(value: f64, mult_min: u8) -> Option<Scaled> {
-        let scaled = Scaled::as_m3(value, mult_min)?;
         // A zero of either sign decodes as +0.0.
-        let same = scaled.value().to_bits() == value.to_bits() && value.to_bits() != (-0.0_f64).to_bits();
-        (same && scaled.int.abs() <= EXACT_INT_MAX).then_some(scaled)
+        if value.to_bits() == (-0.0_f64).to_bits() {
+            return None;
+        }
+        if mult_min == 0 && is_small_integer(value) {
+            return Some(Scaled { int: value, mult: 0 });
+        }
+        Scaled::decimal(value, mult_min).filter(|scaled| scaled.value().to_bits() == value.to_bits())
     }
 
     /// `value` as M3 scales it, starting at multiplier `mult_min`: possibly a neighbour of `value`, and without a lower
     /// bound for whole numbers.
-    #[inline]
+    #[inline(always)]
     pub(super) fn as_m3(value: f64, mult_min: u8) -> Option<Scaled> {
-        if mult_min == 0 && value < TWO_POW_63 && is_whole(value) {
+        // From 2^52 on there are integers only.
+        let is_integer = || is_small_integer(value) || value.abs() >= TWO_POW_52 && value.is_finite();
+        if mult_min == 0 && value < TWO_POW_63 && is_integer() {
             return Some(Scaled { int: value, mult: 0 });
         }
+        Scaled::decimal(value, mult_min)
+    }
+
+    /// A value whose product with a power of ten is next to an integer below the limit: with the smallest from `mult_min` on.
+    #[inline(always)]
+    fn decimal(value: f64, mult_min: u8) -> Option<Scaled> {
         let magnitude = value.abs();
-        for (mult, power) in POW10.iter().enumerate().skip(usize::from(mult_min)) {
-            let product = magnitude * power;
-            if product >= PRODUCT_LIMIT || product.is_nan() {
-                break;
-            }
-            if let Some(int) = near_integer(product) {
-                return Some(Scaled { int: int.copysign(value), mult: mult as u8 });
-            }
+        if mult_min > 0
+            && let Some(int) = near_integer(magnitude * power(mult_min))
+        {
+            return Some(Scaled { int: int.copysign(value), mult: mult_min });
         }
-        None
+        if has_no_multiplier(magnitude) { None } else { Scaled::search(value, mult_min) }
+    }
+
+    /// Tries one multiplier after the other.
+    #[inline(never)]
+    fn search(value: f64, mult_min: u8) -> Option<Scaled> {
+        (mult_min..=MULT_MAX).find_map(|mult| {
+            let int = near_integer(value.abs() * power(mult))?;
+            Some(Scaled { int: int.copysign(value), mult })
+        })
     }
 }
 
-/// Whether a value has no fraction. Infinities and NaN have one.
-#[inline]
-fn is_whole(value: f64) -> bool {
+/// Whether a value is an integer of at most 2^52.
+#[inline(always)]
+fn is_small_integer(value: f64) -> bool {
     let magnitude = value.abs();
-    if magnitude < TWO_POW_52 { nearest_integer(magnitude) == magnitude } else { magnitude.is_finite() }
+    // 2^52 comes back as itself; what is larger the second comparison refuses.
+    nearest_integer(magnitude) == magnitude && magnitude <= TWO_POW_52
 }
 
-/// The integer that is `x` or its neighbour; `0 <= x < 10^13`.
+/// The integer that is `x` or its neighbour, if `x` is below the limit; `x` is not negative.
 ///
-/// Positive floating-point numbers are ordered like their bits, so neighbours are 1 apart. M3 asks in another way: the
-/// fraction must be below 0.1 or above 0.9, and the next number towards the integer must reach it. Below 10^13 numbers
-/// are at most 2^-9 apart, so that a neighbour's fraction always is.
-#[inline]
+/// M3 asks in another way: the fraction must be below 0.1 or above 0.9, and the next number towards the integer must
+/// reach it. Below 10^13 numbers are at most 2^-9 apart, so that a neighbour's fraction always is.
+#[inline(always)]
 fn near_integer(x: f64) -> Option<f64> {
     let int = nearest_integer(x);
-    (int.to_bits().abs_diff(x.to_bits()) <= 1).then_some(int)
+    (x < PRODUCT_LIMIT && bits_apart(int, x) <= 1).then_some(int)
 }
 
-/// The integer nearest to `x`, the even one of two; `0 <= x < 2^52`.
+/// Whether one product shows that no multiplier makes an integer of `magnitude`; if not, nothing is known.
+///
+/// Say that multiplier `k` does: the product `p` of `magnitude` and 10^k, rounded, is the neighbour of an integer `n`.
+/// Relative to its size, rounding moves `p` by 2^-53 at most and the step to `n` by 2^-52. Then `n * 10^(6-k)`, an
+/// integer as well, is as close to `magnitude * 10^6`; which rounding moves by another 2^-53. Together that is 2^-51, or 4 places
+/// of the largest product, as its neighbours are 2^-53 of it away or more. A few are added for terms of second order. (From 2^50
+/// on, 2^-51 of the product could reach the next integer; and below a half the integer is 0, whose neighbours are not relative.)
+#[inline(always)]
+fn has_no_multiplier(magnitude: f64) -> bool {
+    const PLACES: u64 = 8;
+    let product = magnitude * power(MULT_MAX);
+    (0.5..TWO_POW_52 / 4.0).contains(&product) && bits_apart(nearest_integer(product), product) > PLACES
+}
+
+/// How many floating-point numbers `a` lies away from `b`; neither is negative.
+#[inline(always)]
+fn bits_apart(a: f64, b: f64) -> u64 {
+    a.to_bits().abs_diff(b.to_bits())
+}
+
+/// The integer nearest to `x`, the even one of two, if `0 <= x < 2^52`. Larger numbers, which are integers, may come
+/// back as their neighbours.
 ///
 /// From 2^52 on, floating-point numbers are the integers, so the addition rounds. Quicker than `trunc`, which is a call
 /// where SSE 4.1 is not assumed, and than converting to an integer and back.
-#[inline]
+#[inline(always)]
 fn nearest_integer(x: f64) -> f64 {
     x + TWO_POW_52 - TWO_POW_52
 }
@@ -128,6 +175,33 @@ mod tests {
     }
 
     #[test]
+    fn early_rejection_never_rejects_what_a_multiplier_takes() {
+        let mut state = 1_u64;
+        let (mut taken, mut rejected) = (0, 0);
+        for _ in 0..300_000 {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            let int = (state >> 20) >> (state % 44);
+            let mult = (state >> 13) as u8 % (MULT_MAX + 1);
+            let decimal = int as f64 / power(mult);
+            let mut magnitude = decimal;
+            for _ in 0..12 {
+                let is_taken = (0..=MULT_MAX).any(|mult| near_integer(magnitude * power(mult)).is_some());
+                assert!(!(is_taken && has_no_multiplier(magnitude)), "{magnitude:e}");
+                taken += u32::from(is_taken);
+                rejected += u32::from(has_no_multiplier(magnitude));
+                magnitude =
+                    if state >> 63 == 0 { magnitude.next_up() } else { magnitude.next_down().max(0.0) };
+            }
+            let random = f64::from_bits(state >> 1);
+            assert!(!has_no_multiplier(random) || Scaled::search(random, 0).is_none(), "{random:e}");
+        }
+        assert!(taken > 100_000 && rejected > 100_000, "{taken} taken, {rejected} rejected");
+        for tiny in [f64::from_bits(1), f64::from_bits(2), f64::MIN_POSITIVE, 4.9e-7] {
+            assert!(!has_no_multiplier(tiny));
+        }
+    }
+
+    #[test]
     fn m3_takes_neighbours_of_decimals_and_lossless_does_not() {
         let near = 46.0_f64.next_up();
         assert_eq!(Scaled::as_m3(near, 0), Some(Scaled { int: 46.0, mult: 0 }));
@@ -151,7 +225,7 @@ mod tests {
 
     #[test]
     fn bounds_are_sharp() {
-        let two_52 = EXACT_INT_MAX;
+        let two_52 = TWO_POW_52;
         assert_eq!(Scaled::exactly(-two_52, 0), Some(Scaled { int: -two_52, mult: 0 }));
         assert_eq!(Scaled::exactly(two_52 + 1.0, 0), None);
         assert_eq!(Scaled::as_m3(TWO_POW_63, 0), None);

@@ -2,7 +2,7 @@
 //!
 //! All arithmetic wraps, so that any `i64` may follow any other.
 
-use super::bits::{BitReader, BitWriter, sign_extend};
+use super::bits::{BitReader, BitWriter, Head, sign_extend};
 use super::error::{DecodeErrorKind, EncodeError};
 use super::marker::{self, MARKER_BITS, Marker, WIDE_DOD_MIN};
 use super::unit::TimeUnit;
@@ -27,7 +27,7 @@ pub(super) enum Step {
 }
 
 /// The writing side.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct TimestampEncoder {
     prev_time: i64,
     prev_delta: i64,
@@ -35,6 +35,8 @@ pub(super) struct TimestampEncoder {
     unit: Option<TimeUnit>,
     /// The coarsest unit that divides every timestamp so far.
     exact_unit: TimeUnit,
+    /// Whether it is in force, and divides `prev_time` and `prev_delta`.
+    is_steady: bool,
 }
 
 impl TimestampEncoder {
@@ -44,12 +46,71 @@ impl TimestampEncoder {
             prev_delta: 0,
             unit: initial_unit(start),
             exact_unit: TimeUnit::Second,
+            is_steady: false,
         }
+    }
+
+    /// The short way of [`TimestampEncoder::plan_exact`] and [`TimestampEncoder::put`], which takes all timestamps but
+    /// the odd one: the bits for `at`, which are then the caller's to write. `None`, and nothing is changed, if `at`
+    /// must go the long way.
+    ///
+    /// Where the unit in force divides the timestamp and the delta before, it divides this timestamp just if it divides
+    /// the delta-of-delta: one division instead of two, and by a multiplication ([`TimeUnit::exact_quotient`]).
+    #[inline(always)]
+    pub(super) fn step(&mut self, at: i64) -> Option<Head> {
+        let delta = at.checked_sub(self.prev_time)?;
+        let dod_ns = delta.checked_sub(self.prev_delta)?;
+        if !self.is_steady {
+            return None;
+        }
+        let dod = self.exact_unit.exact_quotient(dod_ns)?;
+        let head = match small_dod(dod) {
+            Some(head) => head,
+            None if self.exact_unit.is_narrow() => {
+                let (prefix, prefix_bits) = LARGE;
+                Head { bits: prefix << 32 | dod.cast_unsigned() & 0xffff_ffff, count: prefix_bits + 32 }
+            }
+            None => return None,
+        };
+        (self.prev_time, self.prev_delta) = (at, delta);
+        Some(head)
     }
 
     /// The last timestamp, or the start.
     pub(super) fn prev_time(&self) -> i64 {
         self.prev_time
+    }
+
+    /// [`TimestampEncoder::step`] for many timestamps, up to the first that does not go the short way. Returns how many.
+    #[inline]
+    pub(super) fn steps(&mut self, at: &[i64], heads: &mut [Head]) -> usize {
+        /// Points after a jump that are expected to jump too: looking for a steady interval at each of them would be
+        /// mispredicted often.
+        const RESTLESS: usize = 8;
+        let mut state = *self;
+        let len = at.len().min(heads.len());
+        let mut done = 0;
+        while done < len {
+            while done < len
+                && state.is_steady
+                && Some(at[done]) == state.prev_time.checked_add(state.prev_delta)
+            {
+                heads[done] = Head { bits: 0, count: 1 };
+                state.prev_time = at[done];
+                done += 1;
+            }
+            let restless = len.min(done + RESTLESS);
+            for (at, head) in at[done..restless].iter().zip(&mut heads[done..restless]) {
+                let Some(bits) = state.step(*at) else {
+                    *self = state;
+                    return done;
+                };
+                *head = bits;
+                done += 1;
+            }
+        }
+        *self = state;
+        done
     }
 
     /// Finds the bits for `at` in a unit that keeps it exactly.
@@ -115,21 +176,44 @@ impl TimestampEncoder {
         }
         self.prev_time = at;
         self.exact_unit = self.exact_unit.refined_for(at);
+        self.is_steady = self.unit == Some(self.exact_unit) && self.exact_unit.quotient(self.prev_delta).1;
     }
 }
 
-/// Writes a delta-of-delta, which fits 32 bits if the unit is narrow.
-#[inline]
-fn put_dod(out: &mut BitWriter, dod: i64, unit: TimeUnit) {
-    if dod == 0 {
-        return out.put(0, 1);
-    }
-    for (prefix, prefix_bits, bits) in BUCKETS {
-        let limit = 1 << (bits - 1);
-        if (-limit..limit).contains(&dod) {
-            let low = dod.cast_unsigned() & ((1 << bits) - 1);
-            return out.put(prefix << bits | low, prefix_bits + bits);
+/// A delta-of-delta that has a small bucket. `None` for others.
+///
+/// The bucket is looked up by the width of the number: jittering timestamps change it at random, and a branch would be
+/// mispredicted as often.
+#[inline(always)]
+fn small_dod(dod: i64) -> Option<Head> {
+    /// By the significant bits of the zig-zag coded number: the prefix where it stands, a mask, and the bits in all.
+    const BY_WIDTH: [(u16, u16, u32); 13] = {
+        let mut by_width = [(0, 0, 1); 13];
+        let mut width = 1;
+        while width < 13 {
+            let (prefix, prefix_bits, bits) = BUCKETS[if width <= 7 {
+                0
+            } else if width <= 9 {
+                1
+            } else {
+                2
+            }];
+            by_width[width] = ((prefix << bits) as u16, (1 << bits) - 1, prefix_bits + bits);
+            width += 1;
         }
+        by_width
+    };
+    let zigzag = ((dod << 1) ^ (dod >> 63)).cast_unsigned();
+    // With a bit below, as there is no quick way to count the leading zeros of 0.
+    let width = 63 - (zigzag << 1 | 1).leading_zeros();
+    let (prefix, mask, count) = *BY_WIDTH.get(width as usize)?;
+    Some(Head { bits: u64::from(prefix) | dod.cast_unsigned() & u64::from(mask), count })
+}
+
+/// Writes a delta-of-delta, which fits 32 bits if the unit is narrow.
+fn put_dod(out: &mut BitWriter, dod: i64, unit: TimeUnit) {
+    if let Some(Head { bits, count }) = small_dod(dod) {
+        return out.put(bits, count);
     }
     let (prefix, prefix_bits) = LARGE;
     if unit.is_narrow() {
@@ -141,11 +225,11 @@ fn put_dod(out: &mut BitWriter, dod: i64, unit: TimeUnit) {
 }
 
 /// The reading side.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct TimestampDecoder {
-    time: i64,
-    delta: i64,
-    unit: Option<TimeUnit>,
+    pub(super) time: i64,
+    pub(super) delta: i64,
+    pub(super) unit: Option<TimeUnit>,
 }
 
 impl TimestampDecoder {
@@ -170,7 +254,7 @@ impl TimestampDecoder {
         bits: &mut BitReader<'_>,
         annotation: &mut Vec<u8>,
     ) -> Result<bool, DecodeErrorKind> {
-        if Marker::peek(bits).is_some() {
+        if bits.window() >> 63 == 1 && Marker::peek(bits).is_some() {
             return self.take_after_markers(bits, annotation);
         }
         self.take_dod(bits)?;
@@ -211,7 +295,13 @@ impl TimestampDecoder {
     #[inline]
     fn take_dod(&mut self, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
         let Some(unit) = self.unit else { return Err(DecodeErrorKind::NoUnit) };
-        let ones = bits.window().leading_ones();
+        let word = bits.window();
+        if word >> 63 == 0 && bits.left() > 0 {
+            bits.skip(1);
+            self.advance(0);
+            return Ok(());
+        }
+        let ones = word.leading_ones();
         let dod = match ones {
             0 => {
                 bits.pass(1)?;

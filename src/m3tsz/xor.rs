@@ -1,58 +1,120 @@
 //! Floating-point values: the XOR of each one's bits with those before.
 
-use super::bits::{BitReader, BitWriter, top_bits};
+use super::bits::{BitReader, BitWriter, Head, top_bits};
 use super::error::DecodeErrorKind;
 
 /// The state that both sides keep.
-///
-/// The window in which a XOR may be stored without saying where its bits lie is the span between the outermost ones of
-/// the XOR before, which for a value stored in full is the value itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct XorChain {
     prev_bits: u64,
-    prev_xor: u64,
+    window: Window,
+}
+
+impl Default for XorChain {
+    fn default() -> Self {
+        XorChain { prev_bits: 0, window: Window::around(0) }
+    }
+}
+
+/// Where the bits of a XOR may be stored without saying where they lie: the span between the outermost ones of the XOR
+/// before, which for a value stored in full is the value itself.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    /// 64 if there is no window, after a XOR of 0.
+    lead: u8,
+    trail: u8,
+}
+
+impl Window {
+    #[inline(always)]
+    fn around(xor: u64) -> Self {
+        Window { lead: xor.leading_zeros() as u8, trail: xor.trailing_zeros() as u8 & 63 }
+    }
+
+    #[inline(always)]
+    fn contains(self, other: Window) -> bool {
+        other.lead >= self.lead && other.trail >= self.trail
+    }
+
+    /// The bits between; 0 without a window.
+    #[inline(always)]
+    fn len(self) -> u32 {
+        64 - u32::from(self.lead) - u32::from(self.trail)
+    }
 }
 
 impl XorChain {
     /// The bits of the last value.
-    #[inline]
+    #[inline(always)]
     pub(super) fn prev_bits(&self) -> u64 {
         self.prev_bits
     }
 
+    /// The state after a value in full.
+    #[inline(always)]
+    pub(super) fn after_full(bits: u64) -> Self {
+        XorChain { prev_bits: bits, window: Window::around(bits) }
+    }
+
     /// Writes a value in full.
-    pub(super) fn put_full(&mut self, out: &mut BitWriter, bits: u64) {
-        out.put(bits, 64);
-        *self = XorChain { prev_bits: bits, prev_xor: bits };
+    #[inline]
+    pub(super) fn put_full(&mut self, out: &mut BitWriter, head: Head, bits: u64) {
+        out.put_behind(head, bits, 64);
+        *self = XorChain::after_full(bits);
     }
 
     /// Writes a value after another.
-    #[inline]
-    pub(super) fn put_next(&mut self, out: &mut BitWriter, bits: u64) {
+    #[inline(always)]
+    pub(super) fn put_next(&mut self, out: &mut BitWriter, head: Head, bits: u64) {
         let xor = bits ^ self.prev_bits;
-        let (lead, trail) = (xor.leading_zeros(), xor.trailing_zeros());
-        let window = window(self.prev_xor);
-        *self = XorChain { prev_bits: bits, prev_xor: xor };
         if xor == 0 {
-            return out.put(0b0, 1);
+            self.window = Window::around(0);
+            return out.put_behind(head, 0b0, 1);
         }
-        match window {
-            Some((window_lead, window_trail)) if lead >= window_lead && trail >= window_trail => {
-                out.put(0b10, 2);
-                out.put(xor >> window_trail, 64 - window_lead - window_trail);
+        let (window, before) = (Window::around(xor), self.window);
+        *self = XorChain { prev_bits: bits, window };
+        if before.contains(window) {
+            out.put_behind(head.then(0b10, 2), xor >> before.trail, before.len());
+        } else {
+            let place = u64::from(window.lead) << 6 | u64::from(window.len() - 1);
+            out.put_behind(head.then(0b11 << 12 | place, 14), xor >> window.trail, window.len());
+        }
+    }
+
+    /// The state after a value whose XOR begins `word`, which is the window at `next` and has at least 56 bits that
+    /// count. `next` moves behind it, perhaps behind the end. `None` for windows that no encoder writes.
+    #[inline(always)]
+    pub(super) fn read(self, word: u64, next: &mut BitReader<'_>) -> Option<Self> {
+        let (len, trail) = match top_bits(word, 2) {
+            0b11 => {
+                next.advance(14);
+                let (lead, len) = ((word >> 56) as u32 & 63, ((word >> 50) as u32 & 63) + 1);
+                (len, 64_u32.checked_sub(lead + len)?)
+            }
+            0b10 => {
+                next.advance(2);
+                match self.window.len() {
+                    0 => return None,
+                    len => (len, u32::from(self.window.trail)),
+                }
             }
             _ => {
-                let len = 64 - lead - trail;
-                out.put(0b11 << 12 | u64::from(lead) << 6 | u64::from(len - 1), 14);
-                out.put(xor >> trail, len);
+                next.advance(1);
+                return Some(XorChain { window: Window::around(0), ..self });
             }
+        };
+        let mut xor = next.window() >> (64 - len);
+        if len > 57 {
+            xor = next.peek_wide(len);
         }
+        next.advance(len);
+        let xor = xor << trail;
+        Some(XorChain { prev_bits: self.prev_bits ^ xor, window: Window::around(xor) })
     }
 
     /// Reads a value stored in full.
     pub(super) fn take_full(&mut self, bits: &mut BitReader<'_>) -> Result<(), DecodeErrorKind> {
-        let value = bits.take(64)?;
-        *self = XorChain { prev_bits: value, prev_xor: value };
+        *self = XorChain::after_full(bits.take(64)?);
         Ok(())
     }
 
@@ -71,14 +133,12 @@ impl XorChain {
             }
             0b10 => {
                 bits.pass(2)?;
-                match window(self.prev_xor) {
-                    Some((lead, trail)) => (64 - lead - trail, Some(trail)),
-                    None => (0, None),
-                }
+                let len = self.window.len();
+                (len, (len > 0).then_some(u32::from(self.window.trail)))
             }
             _ => {
                 bits.pass(1)?;
-                self.prev_xor = 0;
+                self.window = Window::around(0);
                 return Ok(());
             }
         };
@@ -86,16 +146,10 @@ impl XorChain {
             bits.rewind(begin);
             return Err(DecodeErrorKind::XorWindow);
         };
-        self.prev_xor = bits.take(len)? << trail;
-        self.prev_bits ^= self.prev_xor;
+        let xor = bits.take(len)? << trail;
+        *self = XorChain { prev_bits: self.prev_bits ^ xor, window: Window::around(xor) };
         Ok(())
     }
-}
-
-/// The zeros around a XOR's ones; `None` if it has no ones.
-#[inline]
-fn window(xor: u64) -> Option<(u32, u32)> {
-    (xor != 0).then(|| (xor.leading_zeros(), xor.trailing_zeros()))
 }
 
 #[cfg(test)]
@@ -120,9 +174,9 @@ mod tests {
             }
         }
         let (mut encoder, mut out) = (XorChain::default(), BitWriter::default());
-        encoder.put_full(&mut out, values[0]);
+        encoder.put_full(&mut out, Head::NONE, values[0]);
         for value in &values[1..] {
-            encoder.put_next(&mut out, *value);
+            encoder.put_next(&mut out, Head::NONE, *value);
         }
         let bytes = bytes_of(&out);
         let (mut decoder, mut reader) = (XorChain::default(), BitReader::new(&bytes));

@@ -106,8 +106,13 @@ impl Spans {
         let mut left = usize::try_from(stream.points).unwrap_or(usize::MAX);
         while left > 0 && block.timestamps.last().is_none_or(|at| *at <= self.cover.last) {
             let Block { timestamps, values, annotations } = &mut block;
-            let annotated = |index, bytes: &[u8]| annotations.push((index as u32, bytes.into()));
-            let step = decoder.decode_block(left.min(STEP_POINTS), timestamps, values, annotated)?;
+            let begin = timestamps.len();
+            timestamps.resize(begin + left.min(STEP_POINTS), 0);
+            values.resize(timestamps.len(), 0.0);
+            let annotated = |index, bytes: &[u8]| annotations.push(((begin + index) as u32, bytes.into()));
+            let step = decoder.decode_block(&mut timestamps[begin..], &mut values[begin..], annotated)?;
+            timestamps.truncate(begin + step);
+            values.truncate(begin + step);
             if step == 0 {
                 break;
             }
