@@ -27,7 +27,7 @@ pub enum Error {
         source: io::Error,
     },
     /// Bytes on disk do not match `format`, which `design/` describes.
-    #[error("{format} {} is corrupt at byte {offset}: {reason}", path.display())]
+    #[error("{format} {} is corrupt at byte {offset}{}: {reason}", path.display(), of_metric(metric))]
     Corrupt {
         /// The format's name.
         format: &'static str,
@@ -35,6 +35,8 @@ pub enum Error {
         path: PathBuf,
         /// Where in the file the damage was seen.
         offset: u64,
+        /// Whose data it is, as text, if that is known and it is one metric's.
+        metric: Option<Box<str>>,
         /// What is wrong there.
         reason: &'static str,
     },
@@ -124,9 +126,10 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
-    /// A volume cannot take the metric now: it has it already, or has to be given its metrics in ascending order of their IDs.
+    /// A volume cannot take the metric: it has it already, its metrics have to be given in ascending order of their IDs, or what belongs to it
+    /// is not what the volume needs.
     #[error("metric {id}: {reason}")]
-    VolumeOrder {
+    UnfitForVolume {
         /// The metric's ID, as text.
         id: String,
         /// What is wrong with it.
@@ -143,6 +146,11 @@ pub enum Error {
     /// A compressed stream in memory does not decode; a bug in this crate or damaged memory.
     #[error("a compressed stream does not decode")]
     Decode(#[from] crate::m3tsz::DecodeError),
+}
+
+/// The part of a message that names a metric.
+fn of_metric(metric: &Option<Box<str>>) -> String {
+    metric.as_ref().map(|metric| format!(", metric {metric}")).unwrap_or_default()
 }
 
 /// `std::result::Result` with this crate's [`Error`].

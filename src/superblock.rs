@@ -395,7 +395,7 @@ fn folder_above(dir: &Path) -> &Path {
 }
 
 fn corrupt(path: &Path, offset: u64, reason: &'static str) -> Error {
-    Error::Corrupt { format: "superblock", path: path.to_owned(), offset, reason }
+    Error::Corrupt { format: "superblock", path: path.to_owned(), offset, metric: None, reason }
 }
 
 #[cfg(test)]

@@ -84,6 +84,7 @@ fn expected() -> Vec<Expected> {
                 time: volume["snapshot_time_ns"].as_i64().expect("a time"),
                 id: hex(text(&volume["snapshot_id"])).try_into().expect("a UUID"),
             }),
+            supplement: None,
         },
         shard: number(&volume["shard"]) as u32,
         bloom: BloomShape { bits: number(&volume["bloom_m"]), hashes: number(&volume["bloom_k"]) },
@@ -302,8 +303,12 @@ fn metric<'a>(id: &'a [u8], stream: &'a [u8]) -> MetricStream<'a> {
     MetricStream { id, tags: b"", stream }
 }
 
-const SPEC: VolumeSpec =
-    VolumeSpec { name: VolumeName { block_start: 7_200, volume: 3 }, block_size: 3_600, snapshot: None };
+const SPEC: VolumeSpec = VolumeSpec {
+    name: VolumeName { block_start: 7_200, volume: 3 },
+    block_size: 3_600,
+    snapshot: None,
+    supplement: None,
+};
 
 #[test]
 fn sorted_writer_with_a_wrong_plan_makes_a_sound_volume() {
@@ -330,7 +335,7 @@ fn metrics_that_come_twice_or_out_of_order_are_refused() {
     for id in [b"b", b"a", b"b"] {
         writer.append(metric(id, b"stream")).expect("found later");
     }
-    assert!(matches!(writer.finish(), Err(Error::VolumeOrder { id, .. }) if id == "b"));
+    assert!(matches!(writer.finish(), Err(Error::UnfitForVolume { id, .. }) if id == "b"));
     assert!(VolumeFolder::list(&disk, "/".as_ref()).expect("a folder").complete.is_empty());
 
     let mut writer =
@@ -339,7 +344,7 @@ fn metrics_that_come_twice_or_out_of_order_are_refused() {
     for (id, fits) in [(&b""[..], false), (b"b", true), (b"a", false), (b"b", false), (b"b\xff", true)] {
         match writer.append(metric(id, b"stream")) {
             Ok(()) => assert!(fits, "{id:?}"),
-            Err(Error::VolumeOrder { .. }) => assert!(!fits, "{id:?}"),
+            Err(Error::UnfitForVolume { .. }) => assert!(!fits, "{id:?}"),
             Err(error) => panic!("{error}"),
         }
     }
@@ -381,4 +386,35 @@ fn volume_from_before_there_were_volumes_is_read() {
     assert_eq!(twice.expect_err("refused").io_kind(), Some(std::io::ErrorKind::AlreadyExists));
     chronolith::fileset::remove_volume(&disk, "/".as_ref(), name).expect("it goes");
     assert!(disk.read_dir("/".as_ref()).expect("a folder").expect("a folder").is_empty());
+}
+
+#[test]
+fn damage_in_a_stream_names_the_metric() {
+    let disk = MemoryDisk::new();
+    let mut writer = VolumeWriter::create(&disk, Path::new("/"), SPEC).expect("room");
+    writer.append(metric(b"a", b"first")).expect("room");
+    writer.append(metric(b"b\n", b"second")).expect("room");
+    writer.finish().expect("room");
+    let path = Path::new("/").join(SPEC.name.file_name(VolumeFile::Data));
+    disk.open(&path, true).expect("memory").expect("it is there").write_at(7, b"?").expect("room");
+    let volume = Volume::open(&disk, Path::new("/"), SPEC.name).expect("the streams were not looked at");
+    assert_eq!(volume.stream_of(b"a").expect("undamaged"), Some(&b"first"[..]));
+    let error = volume.stream_of(b"b\n").expect_err("damaged");
+    assert!(matches!(&error, Error::Corrupt { offset: 5, metric: Some(metric), .. } if &**metric == "b\\n"));
+    assert!(error.to_string().contains("at byte 5, metric b\\n: the stream's checksum"), "{error}");
+}
+
+#[test]
+fn what_no_volume_can_hold_is_refused() {
+    let disk = MemoryDisk::new();
+    for block_size in [0, -5] {
+        let spec = VolumeSpec { block_size, ..SPEC };
+        let refused = VolumeWriter::create(&disk, Path::new("/"), spec).map(drop);
+        assert!(matches!(refused, Err(Error::InvalidOption { option: "block_size", .. })));
+    }
+    let mut writer = VolumeWriter::create(&disk, Path::new("/"), SPEC).expect("room");
+    let refused = writer.append(MetricStream { tags: b"k=v", ..metric(b"a", b"stream") });
+    assert!(matches!(refused, Err(Error::UnfitForVolume { .. })));
+    writer.append(metric(b"a", b"stream")).expect("nothing was added before");
+    writer.finish().expect("room");
 }

@@ -224,5 +224,5 @@ pub(crate) enum Recovery {
 
 /// An [`Error::Corrupt`] of this format.
 pub(crate) fn corrupt(path: &Path, offset: u64, reason: &'static str) -> Error {
-    Error::Corrupt { format: "commit log segment", path: path.to_owned(), offset, reason }
+    Error::Corrupt { format: "commit log segment", path: path.to_owned(), offset, metric: None, reason }
 }

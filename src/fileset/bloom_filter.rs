@@ -1,7 +1,7 @@
 //! The bloom filter: whether a volume may have an ID.
 //!
-//! A file of 64-bit words, little endian; bit `i` is bit `i % 64` of word `i / 64`. How many bits count and how many are set for an ID is
-//! in the info file. Format: `design/m3-fileset.md`, "Bloom filter".
+//! A file of 64-bit words, little endian; bit `i` is bit `i % 64` of word `i / 64`. How many bits count and how many
+//! are set for an ID is in the info file. Format: `design/m3-fileset.md`, "Bloom filter".
 
 use std::f64::consts::LN_2;
 
@@ -93,6 +93,11 @@ impl<B: AsRef<[u8]>> BloomFilter<B> {
             });
         }
         Ok(BloomFilter { shape, bytes })
+    }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.bytes.as_ref()
     }
 
     /// Whether the ID may have been added; never `false` for one that was.

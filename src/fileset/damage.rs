@@ -9,18 +9,29 @@ const FORMAT: &str = "fileset volume";
 
 /// A place in a file at which something is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Damage {
-    pub(super) offset: u64,
-    pub(super) reason: &'static str,
+pub(crate) struct Damage {
+    pub(crate) offset: u64,
+    pub(crate) reason: &'static str,
 }
 
 impl Damage {
-    pub(super) fn at(offset: usize, reason: &'static str) -> Self {
+    pub(crate) fn at(offset: usize, reason: &'static str) -> Self {
         Damage { offset: offset as u64, reason }
     }
 
     /// As the crate's error.
     pub(super) fn of(self, path: &Path) -> Error {
-        Error::Corrupt { format: FORMAT, path: path.to_owned(), offset: self.offset, reason: self.reason }
+        self.of_stream(path, None)
     }
+
+    /// The same of a metric's stream.
+    pub(super) fn of_stream(self, path: &Path, metric: Option<Box<str>>) -> Error {
+        let Damage { offset, reason } = self;
+        Error::Corrupt { format: FORMAT, path: path.to_owned(), offset, metric, reason }
+    }
+}
+
+/// A metric's ID in errors.
+pub(super) fn text(id: &[u8]) -> Box<str> {
+    id.escape_ascii().to_string().into()
 }

@@ -1,7 +1,7 @@
 //! MessagePack, as far as M3's records need it.
 //!
-//! Writing takes the smallest form of each number, non-negative ones always the unsigned one: the bytes are M3's. Reading takes every form,
-//! and skips what a newer writer added. Nothing is allocated for a length that was read.
+//! Writing takes the smallest form of each number, non-negative ones always the unsigned one: the bytes are M3's.
+//! Reading takes every form, and skips what a newer writer added. Nothing is allocated for a length that was read.
 
 use super::damage::Damage;
 
@@ -9,6 +9,7 @@ const NIL: u8 = 0xc0;
 const BIN8: u8 = 0xc4;
 const BIN16: u8 = 0xc5;
 const BIN32: u8 = 0xc6;
+const FLOAT64: u8 = 0xcb;
 const FIXARRAY: u8 = 0x90;
 const FIXARRAY_LEN_MAX: u8 = 15;
 const FIXINT_MAX: u64 = 0x7f;
@@ -79,52 +80,61 @@ pub(super) fn put_array(out: &mut Vec<u8>, len: u8) {
 
 /// Reads values one after the other. Errors lie at the value that cannot be read.
 #[derive(Clone, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
 }
 
 impl<'a> Reader<'a> {
     /// A reader of `bytes` from `at` on. Offsets are those in `bytes`.
-    pub(super) fn new(bytes: &'a [u8], at: usize) -> Self {
+    pub(crate) fn new(bytes: &'a [u8], at: usize) -> Self {
         Reader { bytes, at }
     }
 
     /// The offset of the next value.
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// Whether all has been read.
-    pub(super) fn is_at_end(&self) -> bool {
+    pub(crate) fn is_at_end(&self) -> bool {
         self.at >= self.bytes.len()
     }
 
     /// All bytes from the offset `start` to the next value.
-    pub(super) fn since(&self, start: usize) -> &'a [u8] {
+    pub(crate) fn since(&self, start: usize) -> &'a [u8] {
         self.bytes.get(start..self.at).unwrap_or_default()
     }
 
     /// A number that is not negative.
-    pub(super) fn uint(&mut self) -> Result<u64, Damage> {
+    pub(crate) fn uint(&mut self) -> Result<u64, Damage> {
         let at = self.at;
         u64::try_from(self.number()?).map_err(|_| Damage::at(at, "a negative number"))
     }
 
     /// A number that fits a `u32`.
-    pub(super) fn uint32(&mut self) -> Result<u32, Damage> {
+    pub(crate) fn uint32(&mut self) -> Result<u32, Damage> {
         let at = self.at;
         u32::try_from(self.number()?).map_err(|_| Damage::at(at, "a number outside its range"))
     }
 
     /// A number that fits an `i64`.
-    pub(super) fn int(&mut self) -> Result<i64, Damage> {
+    pub(crate) fn int(&mut self) -> Result<i64, Damage> {
         let at = self.at;
         i64::try_from(self.number()?).map_err(|_| Damage::at(at, "a number outside its range"))
     }
 
+    /// A floating-point number.
+    pub(crate) fn float(&mut self) -> Result<f64, Damage> {
+        let at = self.at;
+        match self.byte()? {
+            FLOAT64 => Ok(f64::from_bits(self.big_endian(8)?)),
+            _ => Err(Damage::at(at, "not a floating-point number")),
+        }
+    }
+
     /// Bytes; nil is none.
-    pub(super) fn bytes(&mut self) -> Result<&'a [u8], Damage> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], Damage> {
         let at = self.at;
         let len = match self.byte()? {
             NIL => 0,
@@ -137,7 +147,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The number of values in an array, whose values follow.
-    pub(super) fn array(&mut self) -> Result<u64, Damage> {
+    pub(crate) fn array(&mut self) -> Result<u64, Damage> {
         let at = self.at;
         match self.byte()? {
             head @ 0x90..=0x9f => Ok(u64::from(head & FIXARRAY_LEN_MAX)),
@@ -150,7 +160,7 @@ impl<'a> Reader<'a> {
     /// Passes over `count` values of any kind.
     ///
     /// Cost: each value takes at least a byte, so a false count ends with the bytes.
-    pub(super) fn skip(&mut self, mut count: u64) -> Result<(), Damage> {
+    pub(crate) fn skip(&mut self, mut count: u64) -> Result<(), Damage> {
         while count > 0 {
             count -= 1;
             let at = self.at;
@@ -314,6 +324,10 @@ mod tests {
 
     #[test]
     fn values_of_another_kind_are_damage_at_their_place() {
+        let float = [&[FLOAT64][..], &1.5_f64.to_be_bytes()].concat();
+        assert_eq!(Reader::new(&float, 0).float(), Ok(1.5));
+        assert!(Reader::new(&float[..8], 0).float().is_err());
+        assert!(Reader::new(&[1], 0).float().is_err());
         let mut reader = Reader::new(&[0, 0xff, 0xce, 0xff], 1);
         assert_eq!(reader.uint(), Err(Damage::at(1, "a negative number")));
         assert_eq!(reader.array(), Err(Damage::at(2, "not an array")));

@@ -13,8 +13,9 @@ pub(super) const CHECKPOINT_BYTES: u64 = 4;
 
 const PREFIX: &str = "fileset-";
 const EXTENSION: &str = ".db";
-/// Of checkpoints that have not their name yet. Not [`PREFIX`]: M3 gives up a whole shard over a name of that kind that it cannot parse.
-const UNFINISHED_PREFIX: &str = "chronolith-";
+/// Of files that M3 does not know. Not [`PREFIX`]: M3 gives up a whole shard over a name of that kind that it cannot parse.
+const OWN_PREFIX: &str = "chronolith-";
+/// Of checkpoints that have not their name yet.
 const UNFINISHED_SUFFIX: &str = "-checkpoint.new";
 
 /// Which volume of a shard: the block, and how often it was written anew.
@@ -22,8 +23,8 @@ const UNFINISHED_SUFFIX: &str = "-checkpoint.new";
 /// Ordered by block, then by volume. `Display` is the part of the file names that they have in common.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VolumeName {
-    /// The start of the block in nanoseconds since the Unix epoch. M3 knows no volumes that start before 1970: in a folder of its own it
-    /// must not find one.
+    /// The start of the block in nanoseconds since the Unix epoch. M3 knows no volumes that start before 1970: in a
+    /// folder of its own it must not find one.
     pub block_start: i64,
     /// 0 when the block is first written, and higher each time its merged content is written again. There may be gaps.
     pub volume: u32,
@@ -60,6 +61,11 @@ impl VolumeFile {
         VolumeFile::Checkpoint,
     ];
 
+    /// Its place in [`VolumeFile::ALL`], which is the order of the enum.
+    pub(super) fn position(self) -> usize {
+        self as usize
+    }
+
     /// The last part of the file's name.
     pub fn suffix(self) -> &'static str {
         match self {
@@ -80,9 +86,31 @@ impl VolumeName {
         format!("{PREFIX}{self}-{}{EXTENSION}", file.suffix())
     }
 
+    /// The name of the volume's supplement, the file that M3 does not know.
+    pub fn supplement_file_name(self) -> String {
+        format!("{OWN_PREFIX}{self}{EXTENSION}")
+    }
+
+    /// The volume that a path names by one of its files, the supplement and those of old names included; `None` if it
+    /// is none of a volume.
+    ///
+    /// Only the last part of the path is looked at: the file need not be there.
+    ///
+    /// ```
+    /// use chronolith::fileset::VolumeName;
+    ///
+    /// let name = VolumeName::of_file("data/metrics/0/fileset-7200-3-index.db");
+    /// assert_eq!(name, Some(VolumeName { block_start: 7_200, volume: 3 }));
+    /// assert_eq!(VolumeName::of_file("data/metrics/0/chronolith-7200-3.db"), name);
+    /// assert_eq!(VolumeName::of_file("data/metrics/0/notes.txt"), None);
+    /// ```
+    pub fn of_file(path: impl AsRef<Path>) -> Option<Self> {
+        Some(Named::parse(path.as_ref().file_name()?.to_str()?)?.name)
+    }
+
     /// The name that a checkpoint has until it is durable.
     pub(super) fn unfinished_checkpoint(self) -> String {
-        format!("{UNFINISHED_PREFIX}{self}{UNFINISHED_SUFFIX}")
+        format!("{OWN_PREFIX}{self}{UNFINISHED_SUFFIX}")
     }
 
     /// As [`VolumeName::file_name`] was before there were volumes: for volume 0 only.
@@ -151,10 +179,14 @@ impl Place {
         self.folder.join(self.name.unfinished_checkpoint())
     }
 
+    pub(super) fn supplement(&self) -> PathBuf {
+        self.folder.join(self.name.supplement_file_name())
+    }
+
     /// Whether there is any of the volume's files.
     pub(super) fn has_files(&self, disk: &dyn Vfs) -> Result<bool> {
         let paths = VolumeFile::ALL.into_iter().map(|file| self.path(file));
-        for path in paths.chain([self.unfinished_checkpoint()]) {
+        for path in paths.chain([self.unfinished_checkpoint(), self.supplement()]) {
             if disk.open(&path, false)?.is_some() {
                 return Ok(true);
             }
@@ -176,7 +208,7 @@ impl Place {
 pub struct VolumeFolder {
     /// Volumes that exist: their checkpoints do. Whether they are sound is another question.
     pub complete: BTreeSet<VolumeName>,
-    /// Volumes of which there are files but no checkpoint: they were never finished, or are on their way out.
+    /// Volumes of which there are files, if only a supplement, but no checkpoint: they were never finished, or are on their way out.
     pub incomplete: BTreeSet<VolumeName>,
     /// Everything else. Not touched here.
     pub foreign: Vec<OsString>,
@@ -227,9 +259,9 @@ struct Named {
 
 impl Named {
     fn parse(file_name: &str) -> Option<Self> {
-        if let Some(rest) = file_name.strip_prefix(UNFINISHED_PREFIX) {
-            let name = VolumeName::parse(rest.strip_suffix(UNFINISHED_SUFFIX)?)?;
-            return Some(Named { name, checkpoint: false });
+        if let Some(rest) = file_name.strip_prefix(OWN_PREFIX) {
+            let name = rest.strip_suffix(UNFINISHED_SUFFIX).or_else(|| rest.strip_suffix(EXTENSION))?;
+            return Some(Named { name: VolumeName::parse(name)?, checkpoint: false });
         }
         let (name, suffix) = file_name.strip_prefix(PREFIX)?.strip_suffix(EXTENSION)?.rsplit_once('-')?;
         let file = VolumeFile::ALL.into_iter().find(|file| file.suffix() == suffix)?;
@@ -258,8 +290,10 @@ mod tests {
                 let parsed = Named::parse(&name.file_name(file)).expect("a name");
                 assert_eq!((parsed.name, parsed.checkpoint), (name, file == VolumeFile::Checkpoint));
             }
-            assert_eq!(Named::parse(&name.unfinished_checkpoint()).map(|named| named.name), Some(name));
-            assert!(!name.unfinished_checkpoint().starts_with(PREFIX));
+            for own in [name.unfinished_checkpoint(), name.supplement_file_name()] {
+                assert!(Named::parse(&own).is_some_and(|named| named.name == name && !named.checkpoint));
+                assert!(!own.starts_with(PREFIX));
+            }
         }
         assert_eq!(name(17, 4).file_name(VolumeFile::BloomFilter), "fileset-17-4-bloomfilter.db");
         assert_eq!(Named::parse("fileset-17-info.db").map(|named| named.name), Some(name(17, 0)));
@@ -273,7 +307,10 @@ mod tests {
             "fileset-17--4-info.db",
             "fileset-17-4294967296-info.db",
             "fileset-9223372036854775808-0-info.db",
-            "chronolith-17-4.db",
+            "chronolith-17.db",
+            "chronolith-17-04.db",
+            "chronolith-17-4.new",
+            "chronolith-17-4-info.db",
             "fileset-info.db",
             "",
         ] {
@@ -297,12 +334,14 @@ mod tests {
         put(&name(10, 14).file_name(VolumeFile::Data), 100);
         put(&name(10, 15).unfinished_checkpoint(), CHECKPOINT_BYTES);
         put("fileset-9-checkpoint.db", CHECKPOINT_BYTES);
-        put("chronolith-10-0.db", 5);
+        put(&name(10, 12).supplement_file_name(), 5);
+        put(&name(10, 16).supplement_file_name(), 5);
+        put("chronolith-10.db", 5);
         let found = VolumeFolder::list(&disk, folder).expect("it is there");
         assert_eq!(found.latest(10), Some(name(10, 12)));
         assert_eq!(found.latest(9), Some(name(9, 0)), "a volume from before there were volumes");
         assert_eq!(found.latest(11), None);
-        assert_eq!(found.incomplete, [13, 14, 15].map(|volume| name(10, volume)).into());
-        assert_eq!(found.foreign, ["chronolith-10-0.db"]);
+        assert_eq!(found.incomplete, [13, 14, 15, 16].map(|volume| name(10, volume)).into());
+        assert_eq!(found.foreign, ["chronolith-10.db"]);
     }
 }

@@ -1,7 +1,7 @@
 //! Opening a volume: its files, one after the other, each checked by the one before.
 //!
-//! The checkpoint vouches for the digest file, which vouches for all others. What is damaged is noted and passed over; whoever opens
-//! decides what can be done without.
+//! The checkpoint vouches for the digest file, which vouches for the others and for the supplement's being theirs. What
+//! is damaged is noted and passed over; whoever opens decides what can be done without.
 
 use std::io::ErrorKind;
 
@@ -10,6 +10,7 @@ use super::damage::Damage;
 use super::name::{CHECKPOINT_BYTES, Place, VolumeFile, VolumeName};
 use super::record::VolumeInfo;
 use super::summaries::Summaries;
+use super::supplement::{Contents, FILES, Fault, FileSum, Witness};
 use crate::error::Result;
 use crate::io::{Mapping, Vfs};
 
@@ -30,24 +31,27 @@ pub(super) struct Opening<'d> {
     pub(super) digests: Option<Digests>,
     /// What was found so far, in the order of checking.
     pub(super) damage: Vec<(VolumeFile, Damage)>,
+    /// Of the files that were read whole and are not kept, for [`Volume::verify`](super::Volume::verify): info, digest
+    /// file and checkpoint.
+    pub(super) sums: [Option<FileSum>; FILES],
 }
 
 impl<'d> Opening<'d> {
     /// Begins with checkpoint and digest file.
     pub(super) fn new(disk: &'d dyn Vfs, place: Place) -> Result<Self> {
-        let mut opening = Opening { disk, place, digests: None, damage: Vec::new() };
+        let mut opening = Opening { disk, place, digests: None, damage: Vec::new(), sums: [None; FILES] };
         opening.read_digests()?;
         Ok(opening)
     }
 
     fn read_digests(&mut self) -> Result<()> {
-        let Some(checkpoint) = self.map(VolumeFile::Checkpoint)? else { return Ok(()) };
+        let Some(checkpoint) = self.map_summed(VolumeFile::Checkpoint)? else { return Ok(()) };
         let Ok(checkpoint) = <[u8; CHECKPOINT_BYTES as usize]>::try_from(&checkpoint[..]) else {
             let damage = Damage::at(checkpoint.len(), "not 4 bytes long: the volume is incomplete");
             self.damage.push((VolumeFile::Checkpoint, damage));
             return Ok(());
         };
-        let Some(digests) = self.map(VolumeFile::Digest)? else { return Ok(()) };
+        let Some(digests) = self.map_summed(VolumeFile::Digest)? else { return Ok(()) };
         let digests = Digests::decode(&digests, u32::from_le_bytes(checkpoint));
         self.digests = self.sound(VolumeFile::Digest, digests);
         Ok(())
@@ -56,6 +60,7 @@ impl<'d> Opening<'d> {
     /// What the info file says, if it is sound.
     pub(super) fn read_info(&mut self) -> Result<Option<VolumeInfo>> {
         let Some(bytes) = self.map_checked(VolumeFile::Info)? else { return Ok(None) };
+        self.note_sum(VolumeFile::Info, &bytes);
         let VolumeName { block_start, volume } = self.place.name;
         let info = VolumeInfo::decode(&bytes).and_then(|info| {
             let is_right = (info.block_start, info.volume) == (block_start, volume);
@@ -87,6 +92,28 @@ impl<'d> Opening<'d> {
         Ok(bloom.and_then(|bloom| self.sound(VolumeFile::BloomFilter, bloom)))
     }
 
+    /// The supplement, if there is one and it belongs to these files; nothing for a volume without one. `salvaged`,
+    /// index and data, may vouch for it where the digest file is lost.
+    pub(super) fn read_supplement(
+        &mut self,
+        info: Option<&VolumeInfo>,
+        salvaged: Option<[&[u8]; 2]>,
+    ) -> Result<Option<Result<Contents, Fault>>> {
+        let bytes = match self.disk.map(&self.place.supplement()) {
+            Ok(bytes) => bytes,
+            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let digest = match self.sum(VolumeFile::Digest) {
+            // It was not looked at where the checkpoint is damaged.
+            None if salvaged.is_some() => self.disk_sum(VolumeFile::Digest)?,
+            digest => digest,
+        };
+        let block_size = info.map(|info| info.block_size);
+        let witness = Witness { name: self.place.name, block_size, digest, salvaged };
+        Ok(Some(Contents::open(bytes, &witness)))
+    }
+
     /// A file without which nothing can be read, unchecked.
     pub(super) fn need(&mut self, file: VolumeFile) -> Result<Mapping> {
         self.map(file)?.ok_or_else(|| MISSING.of(&self.place.path(file)))
@@ -97,6 +124,33 @@ impl<'d> Opening<'d> {
         let (Some(bytes), Some(digests)) = (self.map(file)?, self.digests) else { return Ok(None) };
         let checked = digests.check(file, &bytes).map(|()| bytes);
         Ok(self.sound(file, checked))
+    }
+
+    fn map_summed(&mut self, file: VolumeFile) -> Result<Option<Mapping>> {
+        let bytes = self.map(file)?;
+        if let Some(bytes) = &bytes {
+            self.note_sum(file, bytes);
+        }
+        Ok(bytes)
+    }
+
+    fn note_sum(&mut self, file: VolumeFile, bytes: &[u8]) {
+        if let Some(sum) = self.sums.get_mut(file.position()) {
+            *sum = Some(FileSum::of(bytes));
+        }
+    }
+
+    fn sum(&self, file: VolumeFile) -> Option<FileSum> {
+        self.sums.get(file.position()).copied().flatten()
+    }
+
+    /// The sum of a file that may be missing, which is then nothing new.
+    fn disk_sum(&self, file: VolumeFile) -> Result<Option<FileSum>> {
+        match self.disk.map(&self.place.path(file)) {
+            Ok(bytes) => Ok(Some(FileSum::of(&bytes))),
+            Err(error) if error.io_kind() == Some(ErrorKind::NotFound) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn map(&mut self, file: VolumeFile) -> Result<Option<Mapping>> {
@@ -132,8 +186,7 @@ impl Digests {
 
     /// Checks a whole file. Damage could be anywhere in it.
     pub(super) fn check(&self, file: VolumeFile, bytes: &[u8]) -> Result<(), Damage> {
-        let digest = VolumeFile::ALL.iter().position(|other| *other == file).and_then(|at| self.0.get(at));
-        match digest {
+        match self.0.get(file.position()) {
             Some(digest) if simd_adler32::adler32(&bytes) == *digest => Ok(()),
             _ => Err(Damage::at(0, NO_MATCH)),
         }

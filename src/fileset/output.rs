@@ -1,10 +1,11 @@
-//! A file that is written from front to back, and the checksum of what went into it.
+//! A file that is written from front to back, and the checksums of what went into it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use simd_adler32::Adler32;
 
+use super::supplement::FileSum;
 use crate::error::{Error, Result};
 use crate::io::{Vfs, VfsFile};
 
@@ -21,7 +22,17 @@ pub(super) struct Output {
     /// How much of it has been written.
     written: u64,
     buffer: Vec<u8>,
-    checksum: Checksum,
+    adler: Checksum,
+    /// CRC-32, if it was asked for.
+    crc: Option<crc32fast::Hasher>,
+}
+
+/// The checksums of a file that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Written {
+    pub(super) adler: u32,
+    /// CRC 0 if it was not asked for.
+    pub(super) sum: FileSum,
 }
 
 /// `Adler32` without `Debug` of its own.
@@ -42,8 +53,20 @@ impl Output {
             failed: false,
             written: 0,
             buffer: Vec::new(),
-            checksum: Checksum(Adler32::new()),
+            adler: Checksum(Adler32::new()),
+            crc: None,
         })
+    }
+
+    /// Makes the file, which must not exist, and leaves room at its front for [`Output::sync_with_head`].
+    pub(super) fn create_behind(disk: &dyn Vfs, path: &Path, head_bytes: u64) -> Result<Self> {
+        let output = Output::create(disk, path)?;
+        Ok(Output { written: head_bytes, ..output })
+    }
+
+    /// Asks for the CRC-32 of all that will be appended.
+    pub(super) fn with_crc(self, wanted: bool) -> Self {
+        Output { crc: wanted.then(crc32fast::Hasher::new), ..self }
     }
 
     /// The length so far, in bytes.
@@ -53,7 +76,10 @@ impl Output {
 
     /// Appends bytes. After an error nothing more can be done with the file.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        self.checksum.0.write(bytes);
+        self.adler.0.write(bytes);
+        if let Some(crc) = &mut self.crc {
+            crc.update(bytes);
+        }
         if self.buffer.len() + bytes.len() <= BUFFER_BYTES {
             self.buffer.extend_from_slice(bytes);
             return Ok(());
@@ -69,12 +95,19 @@ impl Output {
         Ok(())
     }
 
-    /// Makes all of it durable (its name is the folder's to sync), and returns its checksum.
-    pub(super) fn sync(mut self) -> Result<u32> {
+    /// Makes all of it durable (its name is the folder's to sync), and returns its checksums.
+    pub(super) fn sync(mut self) -> Result<Written> {
         let buffer = std::mem::take(&mut self.buffer);
         self.write(&buffer)?;
         self.file.sync()?;
-        Ok(self.checksum.0.finish())
+        let crc = self.crc.map_or(0, crc32fast::Hasher::finalize);
+        Ok(Written { adler: self.adler.0.finish(), sum: FileSum { len: self.written, crc } })
+    }
+
+    /// Writes what room was left for, and makes all of it durable. The checksums are without it.
+    pub(super) fn sync_with_head(self, head: &[u8]) -> Result<()> {
+        self.file.write_at(0, head)?;
+        self.sync().map(drop)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
@@ -100,7 +133,7 @@ mod tests {
     fn pieces_of_any_size_become_one_file() {
         let disk = MemoryDisk::new();
         let path = Path::new("/file");
-        let mut output = Output::create(&disk, path).expect("room");
+        let mut output = Output::create(&disk, path).expect("room").with_crc(true);
         let mut all = Vec::new();
         for len in [0, 5, BUFFER_BYTES - 5, 1, BUFFER_BYTES, BUFFER_BYTES + 1, 3, 2 * BUFFER_BYTES] {
             let piece = vec![len as u8 ^ 0x5a; len];
@@ -108,7 +141,19 @@ mod tests {
             all.extend(piece);
             assert_eq!(output.len(), all.len() as u64);
         }
-        assert_eq!(output.sync().expect("it syncs"), simd_adler32::adler32(&&all[..]));
+        let adler = simd_adler32::adler32(&&all[..]);
+        assert_eq!(output.sync().expect("it syncs"), Written { adler, sum: FileSum::of(&all) });
         assert!(*disk.map(path).expect("it is there") == all[..]);
+    }
+
+    #[test]
+    fn head_goes_into_the_room_left_for_it() {
+        let disk = MemoryDisk::new();
+        let path = Path::new("/file");
+        let mut output = Output::create_behind(&disk, path, 4).expect("room");
+        assert_eq!(output.len(), 4);
+        output.append(b"body").expect("room");
+        output.sync_with_head(b"head").expect("room");
+        assert_eq!(*disk.map(path).expect("it is there"), *b"headbody");
     }
 }

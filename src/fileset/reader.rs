@@ -1,12 +1,14 @@
 //! Reading a volume.
 //!
 //! Nothing is believed before it was checked, and what is checked when follows from what it costs:
-//! * Opening checks checkpoint, digest file, info, summaries and bloom filter. Without the first three there is no volume, unless it is to be
-//!   salvaged; without one of the others reading is slower, and [`Volume::damage`] tells.
+//! * Opening checks checkpoint, digest file, info, summaries and bloom filter. Without the first three there is no
+//!   volume, unless it is to be salvaged; without one of the others reading is slower, and [`Volume::damage`] tells.
 //! * Each entry of the index carries a checksum, which is verified when the entry is read. (Old volumes' entries do not: then opening
 //!   checks the index as a whole.)
 //! * Each stream has a checksum in its entry, which is verified when the stream is read.
-//! * That an ID is absent because the index ends before it, only the index as a whole can show: it is checked when that is first asked.
+//! * That an ID is absent because the index ends before it, only the index as a whole can show: it is checked when that
+//!   is first asked.
+//! * The supplement is this volume's if it knows its digest file, and is done without if not; its table is checked as it is read.
 //!
 //! Lengths and offsets are compared with what there is before they are used; nothing is allocated for them. Format:
 //! `design/m3-fileset.md`.
@@ -15,20 +17,23 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use super::bloom_filter::BloomFilter;
-use super::damage::Damage;
+use super::damage::{Damage, text};
 use super::msgpack::Reader;
 use super::name::{Place, VolumeFile, VolumeName};
 use super::opening::{Digests, NO_MATCH, Opening};
 use super::record::{EntryRecord, VolumeInfo};
 use super::summaries::Summaries;
+use super::supplement::{Contents, FILES, Fault, FileSum, Supplement};
 use super::tags::{Tag, decode_tags};
 use crate::error::{Error, Result};
 use crate::io::{Mapping, Vfs};
 
 /// An open volume: the streams of many metrics for one block of time, by ID.
 ///
-/// Its files are mapped, and stay readable when they are removed. Cost: the offsets of the summaries in memory, 8 bytes for every 33rd
-/// metric.
+/// Its files are held by [`Vfs::map`], and stay readable when they are removed.
+/// [`RealDisk::new`](crate::io::RealDisk::new) reads them into memory, which takes as much and as long as they are
+/// large; [`RealDisk::mapping`](crate::io::RealDisk::mapping) maps their pages. Beside that it takes the offsets of the
+/// summaries, 8 bytes for every 33rd metric.
 #[derive(Debug)]
 pub struct Volume {
     place: Place,
@@ -40,8 +45,13 @@ pub struct Volume {
     /// Unchecked if there are no digests, and then good for finding entries behind damage only: those are checked.
     summaries: Option<Summaries>,
     bloom: Option<BloomFilter<Mapping>>,
+    /// `None` if there is none, or it is damaged.
+    supplement: Option<Contents>,
     /// What was found when the volume was opened, in the order of checking.
     damage: Vec<(VolumeFile, Damage)>,
+    supplement_fault: Option<Fault>,
+    /// Of files that were read when the volume was opened and are not kept.
+    sums: [Option<FileSum>; FILES],
     /// Whether the index is as the digest file says, once that was asked.
     index_is_whole: OnceLock<bool>,
 }
@@ -96,34 +106,52 @@ impl Volume {
     /// Opens a volume in a folder of one shard.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the volume is incomplete, if its checkpoint, digest file or info file is damaged, if its index or data are
-    /// missing, or if the info file is about another volume. [`Error::Io`].
+    /// [`Error::Corrupt`] if the volume is incomplete, if its checkpoint, digest file or info file is damaged, if its
+    /// index or data are missing, or if the info file is about another volume. [`Error::Io`].
     ///
-    /// Cost: reads all but index and data.
+    /// Cost: reads all but index and data, of which it touches nothing if the disk maps pages.
     pub fn open(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<Self> {
         let mut opening = Opening::new(disk, Place::find(disk, folder, name)?)?;
         let info = opening.read_info()?;
         opening.refuse_damage()?;
-        Volume::read(opening, info)
+        Volume::read(opening, info, false)
     }
 
-    /// Opens what is left of a volume, complete or not, as long as there are an index and data; [`Volume::damage`] tells what is wrong.
-    ///
-    /// Entries and streams carry checksums, so that what is read is right all the same. Without a sound checkpoint and digest file nothing
-    /// tells where the index ended, and bloom filter and summaries are not used to find a metric: that reads the index from
-    /// its beginning, and an ID behind its end is an error rather than absent.
+    /// Opens the volume that a path names by any one of its files, its supplement included.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if index or data are missing, or if it is an old volume, without checksums of entries, whose index is damaged.
-    /// [`Error::Io`].
+    /// [`Error::Io`] with [`InvalidInput`](std::io::ErrorKind::InvalidInput) if it is no name of a volume's file; otherwise as for
+    /// [`Volume::open`].
+    pub fn open_at(disk: &dyn Vfs, path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        match (VolumeName::of_file(path), path.parent()) {
+            (Some(name), Some(folder)) => Volume::open(disk, folder, name),
+            _ => {
+                let reason = "not the name of a volume's file";
+                Err(Error::io("open", path, std::io::Error::new(std::io::ErrorKind::InvalidInput, reason)))
+            }
+        }
+    }
+
+    /// Opens what is left of a volume, complete or not, as long as there are an index and data; [`Volume::damage`]
+    /// tells what is wrong.
+    ///
+    /// Entries and streams carry checksums, so that what is read is right all the same. Without a sound checkpoint and
+    /// digest file nothing tells where the index ended, and bloom filter and summaries are not used to find a metric:
+    /// that reads the index from its beginning, and an ID behind its end is an error rather than absent. A supplement
+    /// is used if it knows the digest file, or index and data.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if index or data are missing, or if it is an old volume, without checksums of entries, whose
+    /// index is damaged. [`Error::Io`].
     pub fn salvage(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<Self> {
         let mut opening = Opening::new(disk, Place::find(disk, folder, name)?)?;
         let info = opening.read_info()?;
-        Volume::read(opening, info)
+        Volume::read(opening, info, true)
     }
 
     /// Opens the files that [`Volume::open`] and [`Volume::salvage`] treat alike.
-    fn read(mut opening: Opening<'_>, info: Option<VolumeInfo>) -> Result<Self> {
+    fn read(mut opening: Opening<'_>, info: Option<VolumeInfo>, salvage: bool) -> Result<Self> {
         let index = opening.need(VolumeFile::Index)?;
         let data = opening.need(VolumeFile::Data)?;
         let is_old = info.as_ref().is_some_and(|info| !info.checksums_entries);
@@ -133,9 +161,27 @@ impl Volume {
         }
         let summaries = opening.read_summaries(info.as_ref())?;
         let bloom = opening.read_bloom(info.as_ref())?;
-        let Opening { place, digests, damage, .. } = opening;
-        let index_is_whole = OnceLock::new();
-        Ok(Volume { place, index, data, digests, info, summaries, bloom, damage, index_is_whole })
+        let supplement = opening.read_supplement(info.as_ref(), salvage.then_some([&index, &data]))?;
+        let (supplement, supplement_fault) = match supplement {
+            None => (None, None),
+            Some(Ok(contents)) => (Some(contents), None),
+            Some(Err(fault)) => (None, Some(fault)),
+        };
+        let Opening { place, digests, damage, sums, .. } = opening;
+        Ok(Volume {
+            place,
+            index,
+            data,
+            digests,
+            info,
+            summaries,
+            bloom,
+            supplement,
+            damage,
+            supplement_fault,
+            sums,
+            index_is_whole: OnceLock::new(),
+        })
     }
 
     /// The stream of a metric, or `None` if the volume does not have it.
@@ -143,7 +189,8 @@ impl Volume {
     /// # Errors
     /// [`Error::Corrupt`] if the stream is damaged, or the part of the index where the ID belongs.
     ///
-    /// Cost: for a metric that is absent mostly the bloom filter; otherwise a binary search, about 17 entries, and the stream's checksum.
+    /// Cost: for a metric that is absent mostly the bloom filter; otherwise a binary search, about 17 entries, and the
+    /// stream's checksum.
     pub fn stream_of(&self, id: &[u8]) -> Result<Option<&[u8]>> {
         self.find(id)?.map(|entry| self.stream(&entry)).transpose()
     }
@@ -173,18 +220,37 @@ impl Volume {
     /// # Errors
     /// [`Error::Corrupt`] if the stream is damaged, or would lie outside the data file.
     pub fn stream(&self, entry: &Entry<'_>) -> Result<&[u8]> {
-        let start = usize::try_from(entry.offset()).ok();
-        let end = start.and_then(|start| start.checked_add(usize::try_from(entry.size()).ok()?));
-        let stream = start.zip(end).and_then(|(start, end)| self.data.get(start..end));
-        let damage = |reason| Damage { offset: entry.offset(), reason };
-        let checked = match stream {
-            None => Err(damage("the file ends before or within the stream")),
-            Some(stream) if simd_adler32::adler32(&stream) != entry.checksum() => {
-                Err(damage("the stream's checksum differs from that in the index"))
+        let stream = self.checked_stream(entry.offset(), entry.size(), |stream| {
+            match simd_adler32::adler32(&stream) == entry.checksum() {
+                true => Ok(()),
+                false => Err("the stream's checksum differs from that in the index"),
             }
-            Some(stream) => Ok(stream),
+        });
+        stream.map_err(|damage| damage.of_stream(&self.path(VolumeFile::Data), Some(text(entry.id()))))
+    }
+
+    /// A part of the data file that passes a check.
+    pub(super) fn checked_stream(
+        &self,
+        offset: u64,
+        size: u32,
+        check: impl FnOnce(&[u8]) -> Result<(), &'static str>,
+    ) -> Result<&[u8], Damage> {
+        let start = usize::try_from(offset).ok();
+        let end = start.and_then(|start| start.checked_add(usize::try_from(size).ok()?));
+        let stream = start.zip(end).and_then(|(start, end)| self.data.get(start..end));
+        let checked = match stream {
+            None => Err("the file ends before or within the stream"),
+            Some(stream) => check(stream).map(|()| stream),
         };
-        checked.map_err(|damage| self.corrupt(VolumeFile::Data, damage))
+        checked.map_err(|reason| Damage { offset, reason })
+    }
+
+    /// What the volume's supplement has: streams by [`MetricId`](crate::MetricId), and statistics. `None` if the volume
+    /// has no supplement, or one that is damaged or belongs to other files, which [`Volume::damage`] tells; then there
+    /// are the names.
+    pub fn supplement(&self) -> Option<Supplement<'_>> {
+        self.supplement.as_ref().map(|contents| Supplement::new(self, contents))
     }
 
     /// The tags of an entry of this volume, in their order.
@@ -193,7 +259,8 @@ impl Volume {
     /// [`Error::Corrupt`] if the bytes are no tags. Their checksum has been checked: they were written so.
     pub fn tags<'v>(&self, entry: &Entry<'v>) -> Result<Vec<Tag<'v>>> {
         decode_tags(entry.encoded_tags()).map_err(|damage| {
-            self.corrupt(VolumeFile::Index, Damage { offset: entry.at, reason: damage.reason })
+            let damage = Damage { offset: entry.at, reason: damage.reason };
+            damage.of_stream(&self.path(VolumeFile::Index), Some(text(entry.id())))
         })
     }
 
@@ -234,10 +301,18 @@ impl Volume {
         self.place.path(file)
     }
 
-    /// What was found wrong when the volume was opened; after [`Volume::open`] that concerns summaries and bloom filter, without which
-    /// reading goes on. Index and data are checked as they are read, or by [`Volume::verify`].
+    /// The path of the volume's supplement, whether there is one or not.
+    pub fn supplement_path(&self) -> PathBuf {
+        self.place.supplement()
+    }
+
+    /// What was found wrong when the volume was opened; after [`Volume::open`] that concerns summaries, bloom filter
+    /// and supplement, without which reading goes on. Index, data and the supplement's table are checked as they are
+    /// read, or by [`Volume::verify`].
     pub fn damage(&self) -> Vec<Error> {
-        self.damage.iter().map(|(file, damage)| self.corrupt(*file, *damage)).collect()
+        let files = self.damage.iter().map(|(file, damage)| self.corrupt(*file, *damage));
+        let supplement = self.supplement_fault.map(|fault| fault.of(&self.place.supplement()));
+        files.chain(supplement).collect()
     }
 
     /// Reads everything and returns all that is wrong: damage, and files that do not belong together.
@@ -253,11 +328,35 @@ impl Volume {
             let read = entry.and_then(|entry| self.stream(&entry).and_then(|_| self.tags(&entry)));
             errors.extend(read.err());
         }
-        // Damaged files do not fit each other either: that would be told twice.
+        // Damaged files do not fit each other either, nor the supplement: that would be told twice.
+        if errors.is_empty() {
+            errors.extend(self.differing_sum().map(|(file, damage)| self.corrupt(file, damage)));
+        }
+        errors.extend(self.supplement().iter().flat_map(Supplement::verify));
         if errors.is_empty() {
             errors.extend(self.misfit().map(|(file, damage)| self.corrupt(file, damage)));
+            let entries = self.entries_in_data_order().flatten();
+            let streams = entries.map(|entry| (entry.offset(), entry.size()));
+            errors.extend(self.supplement().and_then(|supplement| supplement.misfit(streams)));
         }
         errors
+    }
+
+    /// The first file that is not the one whose length and CRC-32 the supplement has.
+    fn differing_sum(&self) -> Option<(VolumeFile, Damage)> {
+        let expected = self.supplement.as_ref()?.files();
+        VolumeFile::ALL.into_iter().zip(expected).zip(self.sums).find_map(|((file, expected), noted)| {
+            let kept = || match file {
+                VolumeFile::Index => Some(&self.index[..]),
+                VolumeFile::Data => Some(&self.data[..]),
+                VolumeFile::Summaries => self.summaries.as_ref().map(Summaries::bytes),
+                VolumeFile::BloomFilter => self.bloom.as_ref().map(BloomFilter::bytes),
+                VolumeFile::Info | VolumeFile::Digest | VolumeFile::Checkpoint => None,
+            };
+            let sum = noted.or_else(|| kept().map(FileSum::of));
+            let damage = Damage::at(0, "the file's CRC-32 differs from that in the supplement");
+            (sum != Some(*expected)).then_some((file, damage))
+        })
     }
 
     /// The first place where files that are sound do not belong together.

@@ -9,8 +9,8 @@ use crate::io::Mapping;
 #[derive(Debug)]
 pub(super) struct Summaries {
     bytes: Mapping,
-    /// Where the entries begin in `bytes`. All of them can be read, their IDs ascend, and so do the offsets in the index that they hold.
-    /// These may lie behind an index that was cut.
+    /// Where the entries begin in `bytes`. All of them can be read, their IDs ascend, and so do the offsets in the
+    /// index that they hold. These may lie behind an index that was cut.
     offsets: Vec<u64>,
 }
 
@@ -35,6 +35,11 @@ impl Summaries {
         }
         offsets.shrink_to_fit();
         Ok(Summaries { bytes, offsets })
+    }
+
+    /// The whole file.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// All entries, each with its offset in the file.

@@ -15,7 +15,8 @@ pub type Tag<'a> = (&'a [u8], &'a [u8]);
 /// Encodes tags as M3 does; no tags are no bytes.
 ///
 /// # Errors
-/// [`Error::InvalidTags`] if a name is empty or there are more than 65,535 tags; [`Error::TooLong`] if a name or a value has more than 65,535 bytes.
+/// [`Error::InvalidTags`] if a name is empty or there are more than 65,535 tags; [`Error::TooLong`] if a name or a
+/// value has more than 65,535 bytes.
 pub fn encode_tags(tags: &[Tag<'_>]) -> Result<Vec<u8>> {
     if tags.is_empty() {
         return Ok(Vec::new());
@@ -42,7 +43,7 @@ pub fn encode_tags(tags: &[Tag<'_>]) -> Result<Vec<u8>> {
 }
 
 /// The tags in `bytes`. Damage lies at an offset in `bytes`.
-pub(super) fn decode_tags(bytes: &[u8]) -> Result<Vec<Tag<'_>>, Damage> {
+pub(crate) fn decode_tags(bytes: &[u8]) -> Result<Vec<Tag<'_>>, Damage> {
     if bytes.is_empty() {
         return Ok(Vec::new());
     }

@@ -1,12 +1,14 @@
 //! Writing a volume.
 //!
 //! Invariants
-//! * The checkpoint gets its name last: when the other six files and their names are durable. Until then there is no volume, and then there
-//!   is a whole one.
-//! * Nothing of a complete volume is ever overwritten.
-//! * The bytes are those that M3 writes for the same metrics in the same order, with its default shares of summaries and false positives.
+//! * The checkpoint gets its name last: when the other six files, the supplement if there is to be one, and their names
+//!   are durable. Until then there is no volume, and then there is a whole one.
+//! * Nothing of a complete volume is ever overwritten. What an unfinished one left is removed, for good, before
+//!   anything is written in its place: no file of it comes to lie beside new ones.
+//! * The bytes are those that M3 writes for the same metrics in the same order, with its default shares of summaries
+//!   and false positives.
 //!
-//! Format and order: `design/m3-fileset.md`.
+//! Format and order: `design/m3-fileset.md`, `design/supplement.md`.
 
 use std::path::Path;
 
@@ -14,8 +16,11 @@ use super::bloom_filter::{BloomBuilder, BloomShape};
 use super::name::{Place, VolumeFile, VolumeName};
 use super::output::Output;
 use super::record::{EntryRecord, SnapshotMark, SummaryRecord, VolumeInfo};
+use super::supplement::{FileSum, Numbered, Statistics, SupplementBuilder, SupplementSpec};
+use super::tags::decode_tags;
 use crate::error::{Error, Result};
 use crate::io::Vfs;
+use crate::names::MetricId;
 
 /// The share of index entries that the summaries list: M3's default.
 const SUMMARIES_SHARE: f64 = 0.03;
@@ -29,6 +34,9 @@ pub struct VolumeSpec {
     pub block_size: i64,
     /// The snapshot that it is part of, if it is.
     pub snapshot: Option<SnapshotMark>,
+    /// Whose metric ids are in its supplement, if it is to have one. Then each metric comes with its id and statistics
+    /// ([`VolumeWriter::append_numbered`]); otherwise none does.
+    pub supplement: Option<SupplementSpec>,
 }
 
 /// A metric as it goes into a volume.
@@ -44,9 +52,10 @@ pub struct MetricStream<'a> {
 
 /// Writes a volume, metrics in any order.
 ///
-/// The index is kept in memory until the end: about 40 bytes for each metric beside its ID and tags. [`SortedVolumeWriter`] keeps
-/// none of it. A writer that is dropped, or could not write, leaves files without a checkpoint, which are no volume; the next
-/// writer of the same name replaces them, and [`remove_volume`] removes them. After a failed write the volume cannot be finished.
+/// The index is kept in memory until the end: about 40 bytes for each metric beside its ID and tags, and another 68 for
+/// the supplement. [`SortedVolumeWriter`] keeps the latter only. A writer that is dropped, or could not write, leaves
+/// files without a checkpoint, which are no volume; the next writer of the same name replaces them, and
+/// [`remove_volume`] removes them. After a failed write the volume cannot be finished.
 ///
 /// ```
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -64,7 +73,7 @@ pub struct MetricStream<'a> {
 /// let folder = "/data/metrics/0".as_ref();
 /// disk.create_dir_all(folder)?;
 /// let name = VolumeName { block_start: start, volume: 0 };
-/// let spec = VolumeSpec { name, block_size: 7_200_000_000_000, snapshot: None };
+/// let spec = VolumeSpec { name, block_size: 7_200_000_000_000, snapshot: None, supplement: None };
 /// let mut writer = VolumeWriter::create(&disk, folder, spec)?;
 /// writer.append(MetricStream { id: b"cpu", tags: b"", stream: &stream })?;
 /// writer.finish()?;
@@ -114,20 +123,41 @@ impl<'d> VolumeWriter<'d> {
     /// Begins a volume in a folder, which exists and whose own name is the caller's to make durable.
     ///
     /// # Errors
-    /// [`Error::Io`], with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if there is such a volume.
+    /// [`Error::Io`], with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if there is such a volume; [`Error::InvalidOption`]
+    /// for a block without a length.
     pub fn create(disk: &'d dyn Vfs, folder: &Path, spec: VolumeSpec) -> Result<Self> {
         let files = Files::create(disk, folder, spec)?;
-        let data = Data { output: files.output(VolumeFile::Data)?, entries: 0 };
+        let data = Data::create(&files)?;
         Ok(VolumeWriter { files, data, entries: Vec::new(), names: Vec::new() })
     }
 
     /// Adds a metric.
     ///
     /// # Errors
-    /// [`Error::TooLong`] if one of them has 4 GiB or more; [`Error::Io`]. A metric that comes twice is found by
+    /// [`Error::TooLong`] if one of them has 4 GiB or more; [`Error::UnfitForVolume`] if the tags are no encoded tags,
+    /// or the volume is to have a supplement; [`Error::Io`]. A metric that comes twice is found by
     /// [`sync`](VolumeWriter::sync).
     pub fn append(&mut self, metric: MetricStream<'_>) -> Result<()> {
-        let Some(record) = self.data.append(metric)? else { return Ok(()) };
+        self.put(metric, None)
+    }
+
+    /// Adds a metric to a volume that is to have a supplement. The statistics are taken as they are given: those of the
+    /// stream's points.
+    ///
+    /// # Errors
+    /// As for [`append`](VolumeWriter::append), but [`Error::UnfitForVolume`] if the volume is to have no supplement, and
+    /// [`Error::TooLong`] with 2^32 - 1 points or more.
+    pub fn append_numbered(
+        &mut self,
+        metric: MetricStream<'_>,
+        metric_id: MetricId,
+        statistics: &Statistics,
+    ) -> Result<()> {
+        self.put(metric, Some(Numbered { metric: metric_id, statistics }))
+    }
+
+    fn put(&mut self, metric: MetricStream<'_>, numbered: Option<Numbered<'_>>) -> Result<()> {
+        let Some(record) = self.data.append(metric, numbered)? else { return Ok(()) };
         self.entries.push(Entry {
             ordinal: record.ordinal,
             offset: record.offset,
@@ -145,16 +175,16 @@ impl<'d> VolumeWriter<'d> {
     /// Writes the rest, and makes everything but the checkpoint durable: see [`SyncedVolume`].
     ///
     /// # Errors
-    /// [`Error::VolumeOrder`] if a metric came twice; [`Error::Io`].
+    /// [`Error::UnfitForVolume`] if a metric came twice, or a metric id; [`Error::Io`].
     ///
-    /// Cost: sorting the IDs; 6 file syncs and a folder sync.
+    /// Cost: sorting the IDs, and the metric ids; 6 file syncs, one more for a supplement, and a folder sync.
     pub fn sync(mut self) -> Result<SyncedVolume<'d>> {
         let names = &self.names[..];
         let id = |entry: &Entry| entry.record(names).id;
         self.entries.sort_unstable_by(|a, b| id(a).cmp(id(b)));
         for (entry, next) in self.entries.iter().zip(self.entries.iter().skip(1)) {
             if id(entry) == id(next) {
-                return Err(out_of_order(id(entry), "it is in the volume twice"));
+                return Err(unfit(id(entry), "it is in the volume twice"));
             }
         }
         let mut index = Index::create(&self.files, self.entries.len() as u64)?;
@@ -175,8 +205,9 @@ impl<'d> VolumeWriter<'d> {
 
 /// Writes a volume, metrics in ascending order of their IDs, and keeps none of them in memory.
 ///
-/// Takes about a byte for each planned metric. With the right plan the files are those that [`VolumeWriter`] makes of the same metrics in
-/// this order.
+/// Takes about a byte for each planned metric, and 68 for each metric if there is to be a supplement: its table is in
+/// the order of metric ids, which is another. With the right plan the files are those that [`VolumeWriter`] makes of
+/// the same metrics in this order.
 #[derive(Debug)]
 pub struct SortedVolumeWriter<'d> {
     files: Files<'d>,
@@ -186,14 +217,16 @@ pub struct SortedVolumeWriter<'d> {
 }
 
 impl<'d> SortedVolumeWriter<'d> {
-    /// Begins a volume in a folder, which exists and whose own name is the caller's to make durable. `planned` is how many metrics are
-    /// expected: with another number of them the volume is as sound, but its bloom filter is too large, or less selective.
+    /// Begins a volume in a folder, which exists and whose own name is the caller's to make durable. `planned` is how
+    /// many metrics are expected: with another number of them the volume is as sound, but its bloom filter is too
+    /// large, or less selective.
     ///
     /// # Errors
-    /// [`Error::Io`], with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if there is such a volume.
+    /// [`Error::Io`], with [`AlreadyExists`](std::io::ErrorKind::AlreadyExists) if there is such a volume; [`Error::InvalidOption`]
+    /// for a block without a length.
     pub fn create(disk: &'d dyn Vfs, folder: &Path, spec: VolumeSpec, planned: u32) -> Result<Self> {
         let files = Files::create(disk, folder, spec)?;
-        let data = Data { output: files.output(VolumeFile::Data)?, entries: 0 };
+        let data = Data::create(&files)?;
         let index = Index::create(&files, planned.into())?;
         Ok(SortedVolumeWriter { files, data, index, last_id: None })
     }
@@ -201,13 +234,33 @@ impl<'d> SortedVolumeWriter<'d> {
     /// Adds a metric.
     ///
     /// # Errors
-    /// [`Error::VolumeOrder`] unless the ID is above the one before, bytewise; nothing is added then. [`Error::TooLong`] if something
-    /// has 4 GiB or more; [`Error::Io`].
+    /// [`Error::UnfitForVolume`] unless the ID is above the one before, bytewise; nothing is added then.
+    /// [`Error::TooLong`] if something has 4 GiB or more; [`Error::UnfitForVolume`] too if the tags are no encoded
+    /// tags, or the volume is to have a supplement; [`Error::Io`].
     pub fn append(&mut self, metric: MetricStream<'_>) -> Result<()> {
+        self.put(metric, None)
+    }
+
+    /// Adds a metric to a volume that is to have a supplement. The statistics are taken as they are given: those of the
+    /// stream's points.
+    ///
+    /// # Errors
+    /// As for [`append`](SortedVolumeWriter::append), but [`Error::UnfitForVolume`] if the volume is to have no supplement, and
+    /// [`Error::TooLong`] with 2^32 - 1 points or more. Metric ids may come in any order.
+    pub fn append_numbered(
+        &mut self,
+        metric: MetricStream<'_>,
+        metric_id: MetricId,
+        statistics: &Statistics,
+    ) -> Result<()> {
+        self.put(metric, Some(Numbered { metric: metric_id, statistics }))
+    }
+
+    fn put(&mut self, metric: MetricStream<'_>, numbered: Option<Numbered<'_>>) -> Result<()> {
         if self.last_id.as_ref().is_some_and(|last| metric.id <= &last[..]) {
-            return Err(out_of_order(metric.id, "it comes after an ID that is not below it"));
+            return Err(unfit(metric.id, "it comes after an ID that is not below it"));
         }
-        if let Some(record) = self.data.append(metric)? {
+        if let Some(record) = self.data.append(metric, numbered)? {
             self.index.append(&record)?;
         }
         let last = self.last_id.get_or_insert_default();
@@ -219,9 +272,9 @@ impl<'d> SortedVolumeWriter<'d> {
     /// Writes the rest, and makes everything but the checkpoint durable: see [`SyncedVolume`].
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::UnfitForVolume`] if a metric id came twice; [`Error::Io`].
     ///
-    /// Cost: 6 file syncs and a folder sync.
+    /// Cost: 6 file syncs and a folder sync; for a supplement, sorting the metric ids and one more file sync.
     pub fn sync(self) -> Result<SyncedVolume<'d>> {
         self.files.sync(self.data, self.index)
     }
@@ -261,7 +314,8 @@ impl SyncedVolume<'_> {
     }
 }
 
-/// Removes the files of a volume, complete or not: the checkpoint first, for good, so that at no time there is half a volume.
+/// Removes the files of a volume, complete or not, the supplement too: the checkpoint first, for good, so that at no
+/// time there is half a volume.
 ///
 /// It is no error if there are none. Mappings of a volume that is open stay as they are.
 ///
@@ -276,6 +330,7 @@ pub fn remove_volume(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<
     }
     disk.sync_dir(folder)?;
     disk.remove(&place.unfinished_checkpoint())?;
+    disk.remove(&place.supplement())?;
     for (place, file) in places().flat_map(|place| VolumeFile::ALL.map(|file| (place, file))) {
         disk.remove(&place.path(file))?;
     }
@@ -293,6 +348,12 @@ struct Files<'d> {
 impl<'d> Files<'d> {
     /// Makes way for a volume.
     fn create(disk: &'d dyn Vfs, folder: &Path, spec: VolumeSpec) -> Result<Self> {
+        if spec.block_size <= 0 {
+            return Err(Error::InvalidOption {
+                option: "block_size",
+                reason: "a block has a length above 0",
+            });
+        }
         let place = Place::find(disk, folder, spec.name)?;
         if place.is_complete(disk)? {
             let exists = std::io::ErrorKind::AlreadyExists;
@@ -305,12 +366,16 @@ impl<'d> Files<'d> {
     }
 
     fn output(&self, file: VolumeFile) -> Result<Output> {
-        Output::create(self.disk, &self.place.path(file))
+        let output = Output::create(self.disk, &self.place.path(file))?;
+        Ok(output.with_crc(self.spec.supplement.is_some()))
     }
 
     /// Writes the files that remain and makes all but the checkpoint durable.
-    fn sync(self, data: Data, index: Index) -> Result<SyncedVolume<'d>> {
-        let VolumeSpec { name, block_size, snapshot } = self.spec;
+    fn sync(self, mut data: Data, index: Index) -> Result<SyncedVolume<'d>> {
+        if let Some(supplement) = &mut data.supplement {
+            supplement.sort()?;
+        }
+        let VolumeSpec { name, block_size, snapshot, .. } = self.spec;
         let info = VolumeInfo {
             block_start: name.block_start,
             block_size,
@@ -325,7 +390,7 @@ impl<'d> Files<'d> {
         info_output.append(&info.encode())?;
         let mut bloom_output = self.output(VolumeFile::BloomFilter)?;
         bloom_output.append(index.bloom.bytes())?;
-        let digests = [
+        let five = [
             info_output.sync()?,
             index.output.sync()?,
             index.summaries.sync()?,
@@ -335,8 +400,16 @@ impl<'d> Files<'d> {
         // Not before: where a write failed they differ, and that was an error by now.
         debug_assert_eq!(data.entries, info.entries);
         let mut digest_output = self.output(VolumeFile::Digest)?;
-        digest_output.append(digests.map(u32::to_le_bytes).as_flattened())?;
-        let digests_checksum = digest_output.sync()?;
+        digest_output.append(five.map(|file| file.adler.to_le_bytes()).as_flattened())?;
+        let digest = digest_output.sync()?;
+        let digests_checksum = digest.adler;
+        if let Some(supplement) = data.supplement {
+            // The checkpoint follows from the digest file: its sum is known before it is there.
+            let checkpoint = FileSum::of(&digests_checksum.to_le_bytes());
+            let [info, index, summaries, bloom, data] = five.map(|file| file.sum);
+            let files = [info, index, summaries, bloom, data, digest.sum, checkpoint];
+            supplement.write(self.disk, &self.place.supplement(), &self.spec, files)?;
+        }
         self.disk.sync_dir(self.place.folder())?;
         Ok(SyncedVolume { files: self, digests_checksum })
     }
@@ -347,23 +420,49 @@ impl<'d> Files<'d> {
 struct Data {
     output: Output,
     entries: u64,
+    /// The supplement, if there is to be one: it has a row for each stream.
+    supplement: Option<SupplementBuilder>,
 }
 
 impl Data {
+    fn create(files: &Files<'_>) -> Result<Self> {
+        let supplement = files.spec.supplement.map(SupplementBuilder::new);
+        Ok(Data { output: files.output(VolumeFile::Data)?, entries: 0, supplement })
+    }
+
     /// Appends a stream and returns its index entry; nothing for an empty one.
-    fn append<'a>(&mut self, metric: MetricStream<'a>) -> Result<Option<EntryRecord<'a>>> {
+    fn append<'a>(
+        &mut self,
+        metric: MetricStream<'a>,
+        numbered: Option<Numbered<'_>>,
+    ) -> Result<Option<EntryRecord<'a>>> {
         let MetricStream { id, tags, stream } = metric;
         length("a metric ID", id)?;
         length("encoded tags", tags)?;
         let size = length("a stream", stream)?;
+        if decode_tags(tags).is_err() {
+            return Err(unfit(id, "its tags are no encoded tags; encode_tags makes them"));
+        }
         if size == 0 {
             return Ok(None);
         }
+        numbered.map_or(Ok(()), Numbered::check)?;
+        let row = match (&mut self.supplement, numbered) {
+            (None, None) => None,
+            (Some(supplement), Some(numbered)) => Some((supplement, numbered)),
+            (None, Some(_)) => {
+                return Err(unfit(id, "the volume has no supplement for its metric id"));
+            }
+            (Some(_), None) => return Err(unfit(id, "the volume's supplement needs its metric id")),
+        };
         let checksum = simd_adler32::adler32(&stream);
         let record =
             EntryRecord { ordinal: self.entries, id, size, offset: self.output.len(), checksum, tags };
         self.output.append(stream)?;
         self.entries += 1;
+        if let Some((supplement, numbered)) = row {
+            supplement.add(&record, stream, numbered);
+        }
         Ok(Some(record))
     }
 }
@@ -424,6 +523,6 @@ fn length(what: &'static str, bytes: &[u8]) -> Result<u32> {
     u32::try_from(bytes.len()).map_err(|_| Error::TooLong { what, len: bytes.len(), max: max as usize })
 }
 
-fn out_of_order(id: &[u8], reason: &'static str) -> Error {
-    Error::VolumeOrder { id: id.escape_ascii().to_string(), reason }
+fn unfit(id: &[u8], reason: &'static str) -> Error {
+    Error::UnfitForVolume { id: id.escape_ascii().to_string(), reason }
 }

@@ -35,6 +35,17 @@ impl RealDisk {
         RealDisk { maps: false }
     }
 
+    /// The disk, mapping pages: opening a large file costs next to nothing, and its pages are read as they are touched.
+    ///
+    /// # Safety
+    /// While a mapping of a file lives, nobody in this process or another writes to that file or shortens it; to make
+    /// sure of that is up to the caller. Chronolith and M3DB do not do it to the files of a complete volume: they write
+    /// others and remove the old ones, which a mapping survives.
+    #[allow(unsafe_code, reason = "what it needs, the type system cannot say")]
+    pub const unsafe fn mapping() -> Self {
+        RealDisk { maps: true }
+    }
+
     /// The disk for the engine, which keeps what mapping pages asks for.
     pub(crate) const fn for_engine() -> Self {
         RealDisk { maps: true }
@@ -187,10 +198,10 @@ fn map(file: &File, maps: bool) -> io::Result<Mapping> {
 
 #[allow(unsafe_code, reason = "the only way to map a file")]
 fn map_pages(file: &File) -> io::Result<memmap2::Mmap> {
-    // SAFETY: The bytes must not change, nor the file shrink, while they are borrowed. Only a disk that the engine made for itself maps
-    // pages (`RealDisk::for_engine`), and the engine maps sealed files only, which it never changes in place: it writes others and removes
-    // the old name, which leaves the mapped file as it is. Other chronoliths are kept out by the directory's lock, other users by
-    // mode 0600 and folders of mode 0700.
+    // SAFETY: The bytes must not change, nor the file shrink, while they are borrowed. A disk maps pages if its maker
+    // has promised that (`RealDisk::mapping`) or is the engine (`RealDisk::for_engine`), which maps sealed files only,
+    // which it never changes in place: it writes others and removes the old name, which leaves the mapped file as it
+    // is. Other chronoliths are kept out by the directory's lock, other users by mode 0600 and folders of mode 0700.
     unsafe { memmap2::Mmap::map(file) }
 }
 

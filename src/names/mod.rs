@@ -41,6 +41,13 @@ impl MetricId {
     }
 }
 
+/// A number as a volume's table has it, or is to have it. In a database, metrics get their numbers from it.
+impl From<u32> for MetricId {
+    fn from(number: u32) -> Self {
+        MetricId(number)
+    }
+}
+
 /// A namespace's number: dense, unique in its database, never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct NamespaceId(pub(crate) u32);
@@ -287,8 +294,8 @@ impl Names {
         self.state.lock().namespace(id)
     }
 
-    /// The metric that this ID stands for now, interned if it is new or was dropped. An ID in the canonical form, tags in any order, is
-    /// one metric; but one that was given with tags of its own is found as it is.
+    /// The metric that this ID stands for now, interned if it is new or was dropped. An ID in the canonical form, tags
+    /// in any order, is one metric; but one that was given with tags of its own is found as it is.
     pub(crate) fn metric(&self, namespace: &Namespace, id: &[u8]) -> Result<Metric> {
         if let Some(known) = self.lookup(namespace, id, |metric| !metric.is_dropped()) {
             return Ok(known);
@@ -320,7 +327,8 @@ impl Names {
         self.intern(namespace, id, Tags::new(tags)?)
     }
 
-    /// The newest metric that this ID ever stood for and that `exists` accepts. The ID is looked for as it is, then in its canonical form.
+    /// The newest metric that this ID ever stood for and that `exists` accepts. The ID is looked for as it is, then in
+    /// its canonical form.
     pub(crate) fn lookup(
         &self,
         namespace: &Namespace,
