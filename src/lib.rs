@@ -12,6 +12,7 @@
 //! | test a program against power cuts | [`io::SimulatedDisk`], [`Options::open_on`] |
 //! | use the codec alone | [`m3tsz`] |
 //! | read and write M3's volumes, without a database | [`fileset`] |
+//! | read the data directories of M3DB | [`m3`] |
 //!
 //! # From async code
 //!
@@ -30,6 +31,7 @@ mod error;
 pub mod fileset;
 pub mod io;
 mod journal;
+pub mod m3;
 pub mod m3tsz;
 mod maintenance;
 mod mvcc;
