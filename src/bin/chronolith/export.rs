@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::console::{Console, Out, json_value, push_value};
-use crate::failure::{Outcome, Status};
+use crate::failure::{Failure, Outcome, Status};
 use crate::ids;
 use crate::open::{self, OpenArgs};
 use crate::progress::Progress;
@@ -21,7 +21,7 @@ use crate::rows::{Loss, Unit, id_field};
 pub(crate) struct ExportArgs {
     #[command(flatten)]
     open: OpenArgs,
-    /// Only these metrics.
+    /// Only these metrics, all of one namespace: IDs as they are or as `list` prints them, with or without it.
     #[arg(value_name = "METRIC")]
     metrics: Vec<OsString>,
     /// The namespace to export.
@@ -38,6 +38,13 @@ pub(crate) fn run(args: ExportArgs, console: Console) -> Outcome {
     } else {
         args.metrics.iter().map(|id| open::metric(&snapshot, &namespace, id)).collect::<Outcome<Vec<_>>>()?
     };
+    // The rows do not say which namespace they are of.
+    let namespace = metrics.first().map_or(namespace, |metric| metric.namespace().clone());
+    if let Some(other) = metrics.iter().find(|metric| *metric.namespace() != namespace) {
+        let (other, namespace) = (ids::with_namespace(other), namespace.name());
+        return Err(Failure::input(format_args!("{other} is not in namespace {namespace}, as others are"))
+            .hint("export one namespace after the other"));
+    }
     let unit =
         if milliseconds_are_exact(&snapshot, &metrics)? { Unit::Millisecond } else { Unit::Nanosecond };
 

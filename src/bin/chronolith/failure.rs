@@ -122,14 +122,7 @@ impl Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let status = match error {
-            Error::MetricIdLength { .. }
-            | Error::NamespaceNameLength { .. }
-            | Error::InvalidTags { .. }
-            | Error::TagsDiffer(_)
-            | Error::TooLong { .. } => Status::Input,
-            _ => Status::Database,
-        };
+        let status = if is_of_input(&error) { Status::Input } else { Status::Database };
         let mut failure = Failure::new(status, Chain(&error));
         failure.damage = matches!(error, Error::Corrupt { .. } | Error::Decode(_));
         match hint(&error) {
@@ -139,6 +132,18 @@ impl From<Error> for Failure {
     }
 }
 
+/// Whether the error is about what the database was given, and not about the database.
+pub(crate) fn is_of_input(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::MetricIdLength { .. }
+            | Error::NamespaceNameLength { .. }
+            | Error::InvalidTags { .. }
+            | Error::TagsDiffer(_)
+            | Error::TooLong { .. }
+    )
+}
+
 /// What a user can do about an error of the library.
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
@@ -146,7 +151,7 @@ fn hint(error: &Error) -> Option<&'static str> {
             "end the process that has it open; reading takes the lock as well, so one process at a time"
         }
         Error::NotADatabase { .. } => {
-            "check the path; `chronolith import DIR FILE` makes a database in a new or empty folder"
+            "check the path; `import` and `m3 import` make a database in a new or empty folder"
         }
         Error::NewerFormat { .. } => "use the chronolith that wrote it, or a newer one; nothing was changed",
         Error::Corrupt { .. } => {

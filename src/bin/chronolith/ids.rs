@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt::Write;
 
+use chronolith::Metric;
 use serde_json::{Map, Value, json};
 
 /// In pure ASCII: `\t`, `\n`, `\\`, and every byte outside `0x20..=0x7e` as `\xNN`. For `dump`, whose lines are compared byte by byte.
@@ -31,6 +32,32 @@ pub(crate) fn readable(id: &[u8]) -> String {
         chunk.invalid().iter().for_each(|&byte| push_byte(&mut text, byte));
     }
     text
+}
+
+/// As [`readable`], but an empty ID, which M3 can have, is `""`.
+pub(crate) fn shown(id: &[u8]) -> String {
+    if id.is_empty() { "\"\"".to_owned() } else { readable(id) }
+}
+
+/// `NAMESPACE:ID`, which means the metric in whatever namespace a verb looks.
+pub(crate) fn with_namespace(metric: &Metric) -> String {
+    format!("{}:{}", readable(metric.namespace().name().as_bytes()), readable(metric.name()))
+}
+
+/// Tags for people, with two spaces before them; nothing if there are none.
+pub(crate) fn tags<'t>(tags: impl Iterator<Item = (&'t [u8], &'t [u8])>) -> String {
+    let tags: Vec<_> =
+        tags.map(|(name, value)| format!("{}=\"{}\"", readable(name), readable(value))).collect();
+    if tags.is_empty() { String::new() } else { format!("  tags {}", tags.join(", ")) }
+}
+
+/// Tags in JSON: pairs of texts, escaped where they are no UTF-8.
+pub(crate) fn json_tags<'t>(tags: impl Iterator<Item = (&'t [u8], &'t [u8])>) -> Value {
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
+        Ok(text) => text.to_owned(),
+        Err(_) => ascii(bytes),
+    };
+    tags.map(|(name, value)| json!([text(name), text(value)])).collect()
 }
 
 /// The bytes that [`ascii`] or [`readable`] printed. `None` if the text has a backslash that neither writes.

@@ -15,8 +15,8 @@ use crate::times;
 
 /// List the metrics, sorted by namespace and ID.
 ///
-/// IDs are escaped where they are not printable (`\t`, `\n`, `\\`, `\xNN`); `query` takes them as printed here. Metrics outside of the namespace
-/// `default` have their namespace before them.
+/// IDs are escaped where they are not printable (`\t`, `\n`, `\\`, `\xNN`); `query` and `export` take them as printed here. Metrics outside of the
+/// namespace `default` have it before them, `NAMESPACE:ID`, and are found by that as well.
 #[derive(Args, Debug)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
@@ -30,6 +30,9 @@ pub(crate) struct ListArgs {
     /// The number of points and the first and last time as well. Reads all points.
     #[arg(short, long)]
     long: bool,
+    /// The tags as well, behind the ID.
+    #[arg(long)]
+    tags: bool,
 }
 
 pub(crate) fn run(args: ListArgs, console: Console) -> Outcome {
@@ -52,13 +55,17 @@ pub(crate) fn run(args: ListArgs, console: Console) -> Outcome {
     for (done, metric) in metrics.iter().enumerate() {
         let extent = if args.long { Some(Extent::of(&snapshot, metric)?) } else { None };
         if console.json {
-            out.json(&json_line(metric, extent.as_ref()))?;
+            out.json(&json_line(metric, extent.as_ref(), args.tags))?;
         } else {
             let name = ids::readable(metric.name());
             let name = match metric.namespace().name() {
                 "default" => name,
-                namespace => format!("{}{name}", style.dim(format_args!("{namespace}:"))),
+                namespace => {
+                    let namespace = ids::readable(namespace.as_bytes());
+                    format!("{}{name}", style.dim(format_args!("{namespace}:")))
+                }
             };
+            let name = if args.tags { name + &ids::tags(metric.tags()) } else { name };
             match extent {
                 None => out.line(name)?,
                 Some(extent) => out.line(format_args!("{extent}  {name}"))?,
@@ -74,10 +81,13 @@ pub(crate) fn run(args: ListArgs, console: Console) -> Outcome {
     Ok(Status::Done)
 }
 
-fn json_line(metric: &Metric, extent: Option<&Extent>) -> Value {
+fn json_line(metric: &Metric, extent: Option<&Extent>, tags: bool) -> Value {
     let mut object = Map::new();
     object.insert("namespace".to_owned(), json!(metric.namespace().name()));
     ids::put_json(&mut object, metric.name());
+    if tags {
+        object.insert("tags".to_owned(), ids::json_tags(metric.tags()));
+    }
     if let Some(extent) = extent {
         object.insert("points".to_owned(), json!(extent.points));
         object.insert("first_ns".to_owned(), extent.ends.map_or(Value::Null, |ends| json_time(ends.0)));

@@ -4,6 +4,8 @@
 //! * `open`: opening databases and finding metrics in them
 //! * `input`, `rows`: files, zstd, CSV; `ids`, `times`: what a user writes and reads
 //!
+//! * `volume`, `m3`: M3's files
+//!
 //! A verb is `run(args, console) -> Outcome`. Results go to standard output, everything else to standard error.
 
 mod chart;
@@ -18,6 +20,7 @@ mod import;
 mod input;
 mod interrupt;
 mod list;
+mod m3;
 mod open;
 mod progress;
 mod query;
@@ -26,6 +29,7 @@ mod stats;
 mod times;
 mod torture;
 mod verify;
+mod volume;
 
 use std::process::ExitCode;
 
@@ -37,7 +41,7 @@ use crate::failure::{Failure, STATUS_HELP, Status};
 
 /// Metrics in a folder: an embeddable time-series database with snapshots.
 ///
-/// Every verb but `demo` and `codec` works on the database in a folder, which one process at a time can open.
+/// Every verb but `demo`, `codec`, `volume` and `m3` works on the database in a folder, which one process at a time can open.
 #[derive(Debug, Parser)]
 #[command(version, after_help = STATUS_HELP, max_term_width = 120)]
 struct Cli {
@@ -63,6 +67,10 @@ enum Verb {
     Dump(dump::DumpArgs),
     Codec(codec::CodecArgs),
     #[command(subcommand)]
+    Volume(volume::VolumeCommand),
+    #[command(subcommand)]
+    M3(m3::M3Command),
+    #[command(subcommand)]
     Torture(torture::TortureCommand),
 }
 
@@ -82,6 +90,8 @@ fn main() -> ExitCode {
         Verb::Verify(args) => verify::run(args, console),
         Verb::Dump(args) => dump::run(args, console),
         Verb::Codec(args) => codec::run(args, console),
+        Verb::Volume(command) => volume::run(command, console),
+        Verb::M3(command) => m3::run(command, console),
         Verb::Torture(command) => torture::run(command, console),
     };
     let status = outcome.unwrap_or_else(|failure| {

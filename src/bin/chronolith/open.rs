@@ -109,25 +109,49 @@ pub(crate) fn sorted_metrics(snapshot: &Snapshot, only: Option<&Namespace>) -> V
     metrics
 }
 
-/// Looks a metric up by its ID's bytes, or by its ID as `list` prints it.
+/// Looks a metric up by its ID's bytes, or by its ID as `list` prints it: escaped, and with a namespace before it. What the given namespace has
+/// goes first.
 pub(crate) fn metric(snapshot: &Snapshot, namespace: &Namespace, id: &OsStr) -> Outcome<Metric> {
     let id = id.as_encoded_bytes();
-    if let Some(metric) = snapshot.metric_in(namespace, id) {
-        return Ok(metric);
-    }
-    if let Some(metric) = ids::unescape(id).and_then(|id| snapshot.metric_in(namespace, id)) {
+    if let Some(metric) = within(snapshot, namespace, id).or_else(|| with_namespace(snapshot, id)) {
         return Ok(metric);
     }
     let failure = Failure::input(format_args!(
         "there is no metric {} in namespace {}",
-        ids::readable(id),
-        namespace.name()
+        ids::shown(id),
+        ids::readable(namespace.name().as_bytes())
     ));
+    let elsewhere: Vec<Metric> =
+        snapshot.namespaces().filter_map(|other| within(snapshot, &other, id)).collect();
+    if let Some(first) = elsewhere.first() {
+        let spelled: Vec<_> = elsewhere.iter().take(3).map(ids::with_namespace).collect();
+        let first = ids::readable(first.namespace().name().as_bytes());
+        return Err(failure.hint(format_args!(
+            "other namespaces have it: {} (or --namespace {first})",
+            spelled.join(", ")
+        )));
+    }
     let similar = similar(id, &sorted_metrics(snapshot, Some(namespace)));
     Err(match similar.is_empty() {
         true => failure.hint("`chronolith list DIR` shows the metrics"),
         false => failure.hint(format_args!("did you mean {}?", similar.join(" or "))),
     })
+}
+
+/// A namespace's metric by its ID, as it is or escaped.
+fn within(snapshot: &Snapshot, namespace: &Namespace, id: &[u8]) -> Option<Metric> {
+    let unescaped = || ids::unescape(id).and_then(|id| snapshot.metric_in(namespace, id));
+    snapshot.metric_in(namespace, id).or_else(unescaped)
+}
+
+/// The metric that `NAMESPACE:ID` means; if several do, that of the shortest namespace.
+fn with_namespace(snapshot: &Snapshot, text: &[u8]) -> Option<Metric> {
+    let found = snapshot.namespaces().filter_map(|namespace| {
+        let name = ids::readable(namespace.name().as_bytes());
+        let id = text.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+        within(snapshot, &namespace, id)
+    });
+    found.min_by_key(|metric| metric.namespace().name().len())
 }
 
 /// Up to three metrics whose ID contains the text, whatever the case.

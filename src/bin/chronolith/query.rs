@@ -32,7 +32,7 @@ const PROGRESS_POINTS: usize = 1024;
 pub(crate) struct QueryArgs {
     #[command(flatten)]
     open: OpenArgs,
-    /// The metric's ID, as it is or as `list` prints it.
+    /// The metric's ID, as it is or as `list` prints it, with or without its namespace.
     metric: OsString,
     /// The metric's namespace.
     #[arg(long, default_value = "default")]
