@@ -1,4 +1,4 @@
-//! The engine over growing numbers of metrics: `engine/{begin,commit,row,scan}/{metrics}`, in memory.
+//! The engine over growing numbers of metrics: `engine/{begin,commit,transact,row,scan}/{metrics}`, in memory.
 
 mod common;
 
@@ -36,6 +36,19 @@ fn engine(criterion: &mut Criterion) {
             bencher.iter(|| {
                 place = (place + 7_919) % metrics.len();
                 db.append(&metrics[place], next(), 1.0).expect("commits")
+            });
+        });
+
+        // As `commit`, but it reads the metric's last point and commits only if that is still the last.
+        criterion.bench_with_input(BenchmarkId::new("engine/transact", count), &db, |bencher, db| {
+            bencher.iter(|| {
+                place = (place + 7_919) % metrics.len();
+                let metric = &metrics[place];
+                let add = |txn: &mut chronolith::WriteTransaction| {
+                    let last = txn.latest(metric)?.map_or(0.0, |point| point.value);
+                    txn.append(metric, next(), last + 1.0)
+                };
+                db.transact(add).expect("commits")
             });
         });
 

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::io::Vfs;
 use crate::maintenance::{Due, Timer, Worker};
 use crate::mvcc::commit::Core;
+use crate::mvcc::reads::Reads;
 use crate::mvcc::staging::Staged;
 use crate::mvcc::transaction::Version;
 use crate::names::{DEFAULT_NAMESPACE, Metric, Names, Namespace, NamespaceOptions};
@@ -132,7 +133,8 @@ impl Database {
                 let _ = working.run(due);
             }
         };
-        let worker = (workers > 0).then(|| Worker::start(work)).transpose()?;
+        // A model has the threads that it starts itself.
+        let worker = (workers > 0 && !cfg!(loom)).then(|| Worker::start(work)).transpose()?;
         Ok(Database(Arc::new(Handle { engine, worker })))
     }
 
@@ -238,12 +240,44 @@ impl Database {
         let engine = self.engine();
         let mut staged = engine.core.stage();
         staged.point(metric, at.as_nanos(), value)?;
-        engine.commit(staged, engine.options.durability)
+        engine.commit(staged, engine.options.durability, None)
     }
 
     /// Begins a write transaction. Any number may be open at a time, on any threads.
     pub fn begin_write(&self) -> WriteTransaction {
         WriteTransaction::new(self.0.engine.clone(), self.engine().options.durability)
+    }
+
+    /// Begins a checked write transaction: it commits only if nothing that it read has been changed meanwhile, and otherwise returns
+    /// [`Error::Conflict`](crate::Error::Conflict). So what it writes may depend on what it reads, as if it were alone. Nobody is kept waiting by an open one.
+    ///
+    /// What counts as read is what goes through the transaction's own reading methods: points of a metric
+    /// ([`range`](WriteTransaction::range), [`latest`](WriteTransaction::latest), [`at_or_before`](WriteTransaction::at_or_before)),
+    /// whether it exists ([`contains`](WriteTransaction::contains), [`metric`](WriteTransaction::metric)) and metadata
+    /// ([`meta`](WriteTransaction::meta)). Points are compared by metric: any write to a metric whose points were read conflicts, whatever times it
+    /// has. That something is *not* there counts too. What is read through [`WriteTransaction::snapshot`], such as lists of metrics, is not
+    /// compared.
+    ///
+    /// ```
+    /// use chronolith::{Database, Error, Timestamp};
+    ///
+    /// # fn main() -> chronolith::Result<()> {
+    /// let db = Database::in_memory()?;
+    /// let level = db.metric("tank{id=\"7\"}")?;
+    /// db.append(&level, Timestamp::from_secs(1), 20.0)?;
+    ///
+    /// let mut txn = db.begin_checked();
+    /// let before = txn.latest(&level)?.map_or(0.0, |point| point.value);
+    /// txn.append(&level, Timestamp::from_secs(3), before + 5.0)?;
+    ///
+    /// db.append(&level, Timestamp::from_secs(2), 40.0)?; // somebody else is faster
+    /// assert!(matches!(txn.commit(), Err(Error::Conflict { .. })));
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// [`Database::transact`] begins again by itself.
+    pub fn begin_checked(&self) -> WriteTransaction {
+        WriteTransaction::checked(self.0.engine.clone(), self.engine().options.durability)
     }
 
     /// The state after all commits that are visible now.
@@ -285,7 +319,7 @@ impl Database {
         Ok(CloseReport { live_snapshots })
     }
 
-    fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
     }
 }
@@ -316,6 +350,10 @@ impl Engine {
         &self.core
     }
 
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
     fn now(&self) -> Timestamp {
         self.clock.now()
     }
@@ -329,8 +367,13 @@ impl Engine {
         self.live_snapshots.fetch_sub(1, Ordering::Relaxed);
     }
 
-    pub(crate) fn commit(&self, staged: Staged, durability: Durability) -> Result<Version> {
-        let version = self.core.commit(staged, durability == Durability::Sync)?;
+    pub(crate) fn commit(
+        &self,
+        staged: Staged,
+        durability: Durability,
+        reads: Option<&Reads>,
+    ) -> Result<Version> {
+        let version = self.core.commit(staged, durability == Durability::Sync, reads)?;
         match durability {
             Durability::Sync => {}
             Durability::Interval(delay) => {

@@ -75,6 +75,15 @@ pub enum Error {
     /// [`Database::close`](crate::Database::close) was called on this database. Snapshots taken before stay readable.
     #[error("the database is closed")]
     Closed,
+    /// Another commit changed what this [checked](crate::Database::begin_checked) transaction had read. Nothing was committed. A new
+    /// transaction sees the change: begin again, or let [`Database::transact`](crate::Database::transact) do that.
+    #[error("{what} {name} was changed after this transaction read it; begin again")]
+    Conflict {
+        /// What it is: `metric` or `metadata`.
+        what: &'static str,
+        /// The metric's ID, or the key of the metadata, as text.
+        name: String,
+    },
     /// The metric was dropped; ask for it by name again to get its successor.
     #[error("metric {0} was dropped; resolve its name again")]
     MetricDropped(String),

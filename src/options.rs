@@ -48,6 +48,7 @@ pub struct Options {
     pub(crate) log_buffer_bytes: usize,
     pub(crate) workers: usize,
     pub(crate) lanes: usize,
+    pub(crate) attempts: u32,
     pub(crate) create: bool,
     pub(crate) salvage: bool,
     pub(crate) planted: Planted,
@@ -65,6 +66,7 @@ impl Default for Options {
             log_buffer_bytes: 1024 * 1024,
             workers: 1,
             lanes: 8,
+            attempts: 32,
             create: true,
             salvage: false,
             planted: Planted::default(),
@@ -131,7 +133,7 @@ impl Options {
         self
     }
 
-    /// Background threads: 1 (the default), or 0 for manual mode, in which [`Database::maintain`] does their work.
+    /// Background threads: 1 (the default; none under loom), or 0 for manual mode, in which [`Database::maintain`] does their work.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -142,6 +144,13 @@ impl Options {
     #[must_use]
     pub fn lanes(mut self, lanes: usize) -> Self {
         self.lanes = lanes;
+        self
+    }
+
+    /// How often [`Database::transact`] runs its closure before it gives up and returns [`Error::Conflict`]. Default: 32; at least 1.
+    #[must_use]
+    pub fn attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
         self
     }
 
@@ -211,7 +220,8 @@ impl Options {
         rule(segment.start() <= segment.end(), "log_segment_bytes_max", "at least log_segment_bytes_min")?;
         rule(*segment.end() <= 1 << 30, "log_segment_bytes_max", "at most 1 GiB")?;
         rule(self.workers <= 1, "workers", "0 or 1")?;
-        rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")
+        rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")?;
+        rule(self.attempts >= 1, "attempts", "at least 1")
     }
 }
 
@@ -241,5 +251,6 @@ mod tests {
         assert_eq!(name(new().log_segment_bytes_max(1 << 31)), "log_segment_bytes_max");
         assert_eq!(name(new().workers(2)), "workers");
         assert_eq!(name(new().lanes(0)), "lanes");
+        assert_eq!(name(new().attempts(0)), "attempts");
     }
 }

@@ -39,8 +39,20 @@ pub enum Bug {
     NeverPrune,
     /// 11: the publisher keeps the transactions that it replaced.
     RetainTransactions,
+    /// 14: what a checked commit read is compared without applying first what waits in the lanes.
+    NoDrainBeforeComparing,
+    /// 14: what a checked commit read is compared before the critical section that gives out its number.
+    CompareOutsideLog,
+    /// 14: that a metric did not exist is believed at the commit.
+    AbsenceUnchecked,
+    /// 14: metadata is compared with what is published, not with what is on its way.
+    MetaOnItsWayUnchecked,
+    /// 15: the log's lock is taken by somebody who holds a lane's.
+    LogUnderLane,
     /// 16: a name is called dropped when the drop is published, not when it is sequenced.
     DropAtPublication,
+    /// 17: a conflict is returned before a new snapshot shows what changed.
+    ConflictBeforePublication,
 
     // The files.
     /// A commit is called durable when its record is written, before the sync.
@@ -65,7 +77,7 @@ pub enum Bug {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Planted {
     #[cfg(any(loom, feature = "planted-bugs"))]
-    set: u32,
+    set: u64,
 }
 
 impl Planted {
@@ -73,14 +85,14 @@ impl Planted {
     #[cfg(any(loom, feature = "planted-bugs"))]
     #[must_use]
     pub fn with(self, bug: Bug) -> Self {
-        Planted { set: self.set | 1 << bug as u32 }
+        Planted { set: self.set | 1 << bug as u64 }
     }
 
     /// Whether to make this mistake.
     #[inline]
     pub(crate) fn has(self, bug: Bug) -> bool {
         #[cfg(any(loom, feature = "planted-bugs"))]
-        return self.set & 1 << bug as u32 != 0;
+        return self.set & 1 << bug as u64 != 0;
         #[cfg(not(any(loom, feature = "planted-bugs")))]
         {
             let _ = bug;

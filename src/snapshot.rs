@@ -147,7 +147,43 @@ impl Snapshot {
         self.0.transaction.meta.iter().map(|(key, value)| (&**key, &**value))
     }
 
+    pub(crate) fn transaction(&self) -> &Transaction {
+        &self.0.transaction
+    }
+
     fn is_own(&self, metric: &Metric) -> bool {
         metric.belongs_to(self.0.engine.core().names.database())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::database::Database;
+    use crate::sync::count;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn the_last_reader_frees_what_only_it_could_see() {
+        let db = Database::in_memory().expect("opens");
+        let metric = db.metric("m").expect("valid");
+        db.append(&metric, Timestamp::EPOCH, 1.0).expect("commits");
+        let snapshot = db.snapshot();
+        let map = snapshot.transaction().map(metric.id()).cloned().expect("it exists");
+        let mut txn = db.begin_write();
+        txn.drop_metric(&metric).expect("staged");
+        txn.commit().expect("commits");
+        assert!(count(&map) > 1, "a snapshot sees it");
+        let last = snapshot.clone();
+        drop(snapshot);
+        assert!(count(&map) > 1, "its clone sees it");
+        assert_eq!(db.stats().held_versions, 1);
+        // Nobody publishes anything from here on: the reader's thread does all there is to do.
+        let reader = std::thread::spawn(move || {
+            drop(last);
+            assert_eq!(count(&map), 1, "freed when its last reader went");
+        });
+        reader.join().expect("no panic");
+        db.append(&db.metric("n").expect("valid"), Timestamp::EPOCH, 1.0).expect("commits");
+        assert_eq!(db.stats().held_versions, 0, "the next publication knows of nobody");
     }
 }

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::mvcc::commit::{Commit, Core, Journal};
 use crate::mvcc::partition::PartitionRef;
 use crate::mvcc::partition_map::Cover;
+use crate::mvcc::reads::Reads;
 use crate::mvcc::staging::Staged;
 use crate::mvcc::transaction::{Transaction, Version};
 use crate::names::{DEFAULT_NAMESPACE, Metric, Names, NamespaceOptions};
@@ -32,6 +33,8 @@ pub struct Setup<'a> {
     pub lanes: u32,
     /// How many metrics exist, with ids from 0 on.
     pub metrics: u32,
+    /// How many more have a name and are yet to be made.
+    pub unmade: u32,
     /// Whether there is a log.
     pub log: bool,
     /// Which sync fails, counted from 0 when the model begins.
@@ -49,6 +52,19 @@ pub enum Change {
     Clear(u32),
     /// The metric goes.
     Drop(u32),
+    /// A piece of metadata: key and value.
+    Meta(u8, u8),
+}
+
+/// What a checked commit reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Read {
+    /// The points of a metric.
+    Points(u32),
+    /// Whether a metric exists.
+    Existence(u32),
+    /// A piece of metadata.
+    Meta(u8),
 }
 
 /// The journal's disk: what it was told to write, and how far that was synced.
@@ -111,12 +127,12 @@ impl Model {
         }
         let default = core.names.namespace(DEFAULT_NAMESPACE, OPTIONS).expect("default");
         let name = |id| core.names.metric(&default, format!("m{id}").as_bytes()).expect("valid");
-        let metrics: Vec<Metric> = (0..setup.metrics).map(name).collect();
+        let metrics: Vec<Metric> = (0..setup.metrics + setup.unmade).map(name).collect();
         let mut staged = core.stage();
-        for metric in &metrics {
+        for metric in &metrics[..setup.metrics as usize] {
             staged.create(metric).expect("its own metric");
         }
-        core.commit(staged, true).expect("the disk does not fail yet");
+        core.commit(staged, true, None).expect("the disk does not fail yet");
         {
             let mut state = disk.state.lock();
             state.failing_sync = setup.failing_sync.map(|sync| state.syncs + sync);
@@ -129,7 +145,42 @@ impl Model {
     /// # Errors
     /// As a write transaction's commit.
     pub fn commit(&self, changes: &[Change], sync: bool) -> Result<u64> {
-        self.core.commit(self.stage(changes)?, sync).map(Version::get)
+        self.core.commit(self.stage(changes)?, sync, None).map(Version::get)
+    }
+
+    /// Begins at the newest state, reads something there, and commits what `change` makes of that, if it makes anything; returns the version.
+    ///
+    /// # Errors
+    /// As a checked transaction's commit.
+    pub fn commit_checked(
+        &self,
+        read: &[Read],
+        change: impl FnOnce(&ModelSnapshot) -> Vec<Change>,
+        sync: bool,
+    ) -> Result<u64> {
+        let snapshot = self.snapshot();
+        let mut reads = Reads::new(&snapshot.0);
+        for read in read {
+            match *read {
+                Read::Points(metric) => reads.points(&snapshot.0, &self.metrics[metric as usize]),
+                Read::Existence(metric) => {
+                    reads.existence(&snapshot.0, &self.metrics[metric as usize]);
+                }
+                Read::Meta(key) => reads.meta(&[key]),
+            }
+        }
+        let changes = change(&snapshot);
+        let version = snapshot.version();
+        drop(snapshot);
+        match changes.as_slice() {
+            [] => Ok(version),
+            changes => self.core.commit(self.stage(changes)?, sync, Some(&reads)).map(Version::get),
+        }
+    }
+
+    /// How many retired versions the last publication found to be held by somebody.
+    pub fn held_versions(&self) -> u64 {
+        self.core.held_versions()
     }
 
     /// The newest published state.
@@ -153,12 +204,12 @@ impl Model {
     fn stage(&self, changes: &[Change]) -> Result<Staged> {
         let mut staged = self.core.stage();
         for change in changes {
-            let (Change::Put(metric, ..) | Change::Clear(metric) | Change::Drop(metric)) = *change;
-            let metric = &self.metrics[metric as usize];
+            let metric = |metric: u32| &self.metrics[metric as usize];
             match *change {
-                Change::Put(_, at, value) => staged.point(metric, at, value)?,
-                Change::Clear(_) => staged.delete(metric, Cover::ALL)?,
-                Change::Drop(_) => staged.drop_metric(metric)?,
+                Change::Put(id, at, value) => staged.point(metric(id), at, value)?,
+                Change::Clear(id) => staged.delete(metric(id), Cover::ALL)?,
+                Change::Drop(id) => staged.drop_metric(metric(id))?,
+                Change::Meta(key, value) => staged.put_meta(&[key], &[value])?,
             }
         }
         Ok(staged)
@@ -187,6 +238,12 @@ impl ModelSnapshot {
             points.extend(block.timestamps().iter().copied().zip(block.values().iter().copied()));
         }
         Some(points)
+    }
+
+    /// A piece of metadata; 0 if there is none.
+    pub fn meta(&self, key: u8) -> u8 {
+        let value = self.0.meta.get(&[key][..]);
+        value.and_then(|value| value.first().copied()).unwrap_or_default()
     }
 
     /// Something that lives exactly as long as this state.

@@ -308,3 +308,19 @@ fn durability_of_a_memory_only_database_is_no_error() {
     txn.commit().expect("a commit");
     db.sync().expect("nothing to do");
 }
+
+#[test]
+fn conflict() {
+    let db = memory();
+    let metric = db.metric("m").expect("a metric");
+    let mut txn = db.begin_checked();
+    assert_eq!(txn.latest(&metric).expect("a read"), None);
+    txn.append(&metric, AT, 1.0).expect("staged");
+    db.append(&metric, AT, 2.0).expect("a commit");
+    match txn.commit() {
+        Err(error @ Error::Conflict { .. }) => {
+            assert_eq!(error.to_string(), "metric m was changed after this transaction read it; begin again");
+        }
+        other => panic!("{other:?}"),
+    }
+}

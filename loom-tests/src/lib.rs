@@ -3,6 +3,9 @@
 #[cfg(not(loom))]
 compile_error!("run `cargo loom` in the repository's root: without `--cfg loom` nothing would be checked");
 
+#[cfg(loom)]
+pub mod protocol;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
@@ -28,8 +31,8 @@ pub fn check(name: &str, model: impl Fn() + Send + Sync + 'static) {
     println!("{name}: {count} interleavings, {:.1} s", begin.elapsed().as_secs_f64());
 }
 
-/// A counted reference for the threads of a model. When a model fails, loom unwinds threads that it no longer runs, and a reference count
-/// of its own, touched there, would abort the process instead of failing the test; so a panicking thread leaks it.
+/// A counted reference for the threads of a model. loom unwinds the threads of a model that failed, and a reference count of its own, touched
+/// there, would abort the process; so a panicking thread leaks it. A [`Database`](chronolith::Database) does the same for itself.
 #[derive(Debug)]
 pub struct Shared<T>(Option<loom::sync::Arc<T>>);
 
@@ -60,4 +63,23 @@ impl<T> Drop for Shared<T> {
             std::mem::forget(inner);
         }
     }
+}
+
+/// Declares a model that passes, and its twins with a planted bug each that must not.
+#[macro_export]
+macro_rules! invariant {
+    ($name:ident: $model:expr; $($(#[$only:meta])* $twin:ident: $bug:ident),* $(,)?) => {
+        #[test]
+        fn $name() {
+            $crate::check(stringify!($name), || ($model)(&[]));
+        }
+        $(
+            $(#[$only])*
+            #[test]
+            #[should_panic]
+            fn $twin() {
+                $crate::check(stringify!($twin), || ($model)(&[chronolith::planted::Bug::$bug]));
+            }
+        )*
+    };
 }

@@ -5,44 +5,10 @@
 
 use chronolith::planted::Bug;
 use chronolith::whitebox::Change::{Drop, Put};
-use chronolith::whitebox::{Change, Model, ModelSnapshot, Setup};
-use chronolith_loom_tests::{Shared, check};
+use chronolith::whitebox::{Model, Setup};
+use chronolith_loom_tests::protocol::{LOGGED, MEMORY, spawn, value};
+use chronolith_loom_tests::{Shared, invariant};
 use loom::thread;
-
-/// In memory, without failures.
-const MEMORY: Setup<'static> = Setup { lanes: 1, metrics: 1, log: false, failing_sync: None, bugs: &[] };
-/// With a log.
-const LOGGED: Setup<'static> = Setup { log: true, ..MEMORY };
-
-/// Commits on a thread of its own.
-fn spawn(model: &Shared<Model>, changes: &'static [Change], sync: bool) -> thread::JoinHandle<Option<u64>> {
-    let model = model.clone();
-    thread::spawn(move || model.commit(changes, sync).ok())
-}
-
-/// The value at a time.
-fn value(snapshot: &ModelSnapshot, metric: u32, at: i64) -> Option<f64> {
-    let points = snapshot.points(metric)?;
-    points.iter().find(|(found, _)| *found == at).map(|(_, value)| *value)
-}
-
-/// Declares a model that passes, and its twins with a bug each that must not.
-macro_rules! invariant {
-    ($name:ident: $model:expr; $($(#[$only:meta])* $twin:ident: $bug:ident),* $(,)?) => {
-        #[test]
-        fn $name() {
-            check(stringify!($name), || ($model)(&[]));
-        }
-        $(
-            $(#[$only])*
-            #[test]
-            #[should_panic]
-            fn $twin() {
-                check(stringify!($twin), || ($model)(&[Bug::$bug]));
-            }
-        )*
-    };
-}
 
 /// 1: every lane's queue has the log's order, so two metrics of different lanes agree on which commit came last.
 fn lanes_agree(bugs: &[Bug]) {
@@ -266,3 +232,23 @@ fn freed_by_the_last_reader(bugs: &[Bug]) {
 #[cfg(not(loom_ordered))]
 invariant!(a_retired_transaction_is_freed_by_its_last_reader: freed_by_the_last_reader;
     bug_retain_transactions: RetainTransactions);
+
+/// 11: the same with two readers and the publisher in a race: whoever is last frees it, and the next publication knows of nobody.
+#[cfg(not(loom_ordered))]
+fn freed_once_by_racing_readers(bugs: &[Bug]) {
+    let model = Shared::new(Model::new(Setup { bugs, ..MEMORY }));
+    let first = model.snapshot();
+    let witness = first.witness();
+    let second = first.clone();
+    let reader = thread::spawn(move || drop(second));
+    let writer = spawn(&model, &[Put(0, 1, 1.0)], false);
+    drop(first);
+    reader.join().expect("no panic");
+    writer.join().expect("no panic");
+    assert!(witness.upgrade().is_none(), "nobody reads it any more");
+    model.commit(&[Put(0, 2, 1.0)], false).expect("nothing fails");
+    assert_eq!(model.held_versions(), 0);
+}
+#[cfg(not(loom_ordered))]
+invariant!(racing_readers_free_it_once: freed_once_by_racing_readers;
+    bug_retain_transactions_racing: RetainTransactions);

@@ -9,6 +9,8 @@
 //! * 6: whoever clears `leading`, `publishing` or `extending`, or sets `stop`, notifies all under the log's lock.
 //! * 7: `durable` is what the buffer held when it was taken.
 //! * 8: a commit that returned an error is in no snapshot, one that returned Ok in every later one.
+//!
+//! What a checked commit compares is in [`super::reads`].
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -23,6 +25,7 @@ use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count};
 use super::lane::{Applying, Change, Heads, Lane};
 use super::marks::LiveVersions;
 use super::metric_tree::MetricTree;
+use super::reads::Reads;
 use super::record::{Command, Commands};
 use super::staging::{Record, Staged};
 use super::transaction::{Meta, Token, Transaction, Version};
@@ -53,14 +56,14 @@ pub(crate) struct Core {
     pub(super) writer: Mutex<Writer>,
     pub(super) log: Mutex<Log>,
     /// Notified whenever something in `log` changes that somebody may wait for.
-    changed: Condvar,
+    pub(super) changed: Condvar,
     pub(super) lanes: Box<[Lane]>,
     /// Drops sequenced so far; written under the log's lock.
     drops: AtomicU64,
     journal: Option<Box<dyn Journal>>,
     /// Above this many waiting bytes a committer writes the log, whoever it is.
     buffer_bytes_max: usize,
-    planted: Planted,
+    pub(super) planted: Planted,
 }
 
 impl std::fmt::Debug for Core {
@@ -96,6 +99,8 @@ pub(super) struct Log {
     pub(super) published: Version,
     /// Commits that are not yet being published, in order: the versions `max(published, publishing) + 1 ..= seq`.
     in_flight: VecDeque<InFlight>,
+    /// Which keys of the metadata commits write that are not yet published, in order.
+    pub(super) meta_keys: VecDeque<(Version, Vec<Box<[u8]>>)>,
     /// Records not yet taken by a leader.
     buffer: Vec<(Version, Arc<Commit>)>,
     buffer_bytes: usize,
@@ -105,7 +110,7 @@ pub(super) struct Log {
     publishing: Option<Version>,
     extending: bool,
     /// Set once the log failed: nothing after this version is ever published.
-    stop: Option<Version>,
+    pub(super) stop: Option<Version>,
     /// What failed, unless it was a panic.
     stop_cause: Option<std::sync::Arc<Error>>,
     closed: bool,
@@ -189,23 +194,34 @@ impl Core {
         Staged::new(self.names.database(), self.lanes.len() as u32, drops_seen)
     }
 
-    /// Commits staged changes. Returns when they are published, and durable if `sync` (and there is a log).
+    /// Commits staged changes, if all is still as it was read. Returns when they are published, and durable if `sync` (and there is a log).
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::MetricDropped`], [`Error::DiskFull`] and other failures to make space: nothing happened.
+    /// [`Error::Closed`], [`Error::Conflict`], [`Error::MetricDropped`], [`Error::DiskFull`] and other failures to make space: nothing
+    /// happened.
     /// [`Error::Stopped`]: not visible until reopened; afterwards there entirely or not at all.
-    pub(crate) fn commit(&self, mut staged: Staged, sync: bool) -> Result<Version> {
+    pub(crate) fn commit(&self, mut staged: Staged, sync: bool, reads: Option<&Reads>) -> Result<Version> {
         let sync = sync && self.journal.is_some();
         let record = staged.seal();
         let cost = self.journal.as_ref().map_or(0, |journal| journal.cost(record.bytes.len()));
         let commit = Arc::new(Commit { record, changes: Mutex::new(Vec::new()) });
 
         // Looked at here, where nobody waits, so that there is rarely anything to look at under the lock.
-        self.check_dropped(&mut staged, &commit.record)?;
-        let mut log = self.reserve(&mut staged, &commit, cost)?;
+        if let Err(dropped) = self.check_dropped(&mut staged, &commit.record) {
+            // Who read the metric hears of a conflict, as he does when it is dropped a moment later.
+            let conflict = reads.map(|reads| self.validate(self.log.lock(), reads).map(drop));
+            return Err(conflict.and_then(Result::err).unwrap_or(dropped));
+        }
+        if let Some(reads) = reads {
+            self.drain_read(reads);
+        }
+        let mut log = self.reserve(&mut staged, &commit, cost, reads)?;
         log.seq = log.seq.next();
         let version = log.seq;
         self.sequence_names(&staged);
+        if !staged.meta_keys.is_empty() {
+            log.meta_keys.push_back((version, std::mem::take(&mut staged.meta_keys)));
+        }
         if self.journal.is_some() {
             log.buffer.push((version, commit.clone()));
             log.buffer_bytes += commit.record.bytes.len();
@@ -219,7 +235,7 @@ impl Core {
             drop(log);
         }
 
-        let on_panic = OnPanic { core: self, tell: Log::stop };
+        let on_panic = OnPanic::new(self, Log::stop);
         self.apply(&commit, version);
         on_panic.disarm();
 
@@ -276,7 +292,18 @@ impl Core {
     }
 
     /// Waits until there is space for the record, and checks all that must hold when a commit takes its number.
-    fn reserve(&self, staged: &mut Staged, commit: &Commit, cost: u64) -> Result<MutexGuard<'_, Log>> {
+    fn reserve(
+        &self,
+        staged: &mut Staged,
+        commit: &Commit,
+        cost: u64,
+        mut reads: Option<&Reads>,
+    ) -> Result<MutexGuard<'_, Log>> {
+        if self.planted.has(Bug::CompareOutsideLog)
+            && let Some(reads) = reads.take()
+        {
+            drop(self.validate(self.log.lock(), reads)?);
+        }
         let mut log = self.log.lock();
         loop {
             if log.closed {
@@ -284,6 +311,9 @@ impl Core {
             }
             if log.stop.is_some() {
                 return Err(log.stopped());
+            }
+            if let Some(reads) = reads {
+                log = self.validate(log, reads)?;
             }
             self.check_dropped(staged, &commit.record)?;
             let Some(journal) = self.journal.as_ref().filter(|_| log.free < cost) else { break };
@@ -294,7 +324,7 @@ impl Core {
             log.extending = true;
             let wanted = cost - log.free;
             drop(log);
-            let on_panic = OnPanic { core: self, tell: |log, _| log.extending = false };
+            let on_panic = OnPanic::new(self, |log, _| log.extending = false);
             let made = journal.extend(wanted);
             on_panic.disarm();
             log = self.log.lock();
@@ -363,6 +393,9 @@ impl Core {
         for lane in left {
             let taken = self.planted.has(Bug::TakeBeforeLock).then(|| self.take(lane));
             let mut heads = self.lanes[lane as usize].heads.lock();
+            if self.planted.has(Bug::LogUnderLane) {
+                drop(self.log.lock());
+            }
             match taken {
                 Some(slices) => self.apply_slices(slices, &mut heads),
                 None => self.drain(lane, &mut heads),
@@ -371,7 +404,7 @@ impl Core {
     }
 
     /// Applies the slices that are in the lane's queue now. Once, not until it is empty: whoever pushes later drains it himself.
-    fn drain(&self, lane: u32, heads: &mut Heads) {
+    pub(super) fn drain(&self, lane: u32, heads: &mut Heads) {
         self.apply_slices(self.take(lane), heads);
     }
 
@@ -446,7 +479,7 @@ impl Core {
             log.leading = false;
             log.stop(planted);
         };
-        let on_panic = OnPanic { core: self, tell: give_up };
+        let on_panic = OnPanic::new(self, give_up);
         let written = journal.write(&batch, sync);
         drop(batch);
         on_panic.disarm();
@@ -479,7 +512,7 @@ impl Core {
             log.publishing = None;
             log.stop(planted);
         };
-        let on_panic = OnPanic { core: self, tell: give_up };
+        let on_panic = OnPanic::new(self, give_up);
         let retired = self.swap_in(to, &commits);
         // The last reference may free a tree: outside of all locks.
         drop(retired);
@@ -488,6 +521,9 @@ impl Core {
         let mut log = self.log.lock();
         log.published = to;
         log.publishing = None;
+        while log.meta_keys.front().is_some_and(|(version, _)| *version <= to) {
+            log.meta_keys.pop_front();
+        }
         if !self.planted.has(Bug::ForgetNotifyAfterPublishing) {
             self.changed.notify_all();
         }
@@ -548,7 +584,7 @@ impl Log {
     }
 
     /// Nothing is sequenced after this, and nothing published but what is being published now.
-    fn stop(&mut self, planted: Planted) {
+    pub(super) fn stop(&mut self, planted: Planted) {
         let publishing = self.publishing.filter(|_| !planted.has(Bug::StopIgnoresPublication));
         self.stop.get_or_insert(self.published.max(publishing.unwrap_or_default()));
     }
@@ -556,7 +592,7 @@ impl Log {
 
 impl Log {
     /// What a commit gets that comes too late.
-    fn stopped(&self) -> Error {
+    pub(super) fn stopped(&self) -> Error {
         Error::Stopped { cause: self.stop_cause.clone() }
     }
 }
@@ -605,20 +641,29 @@ impl Writer {
 }
 
 /// Tells the log of a panic in what this guards, so that nobody waits for ever: a lane is then in an unknown state, or a duty undone.
-struct OnPanic<'a> {
+pub(super) struct OnPanic<'a> {
     core: &'a Core,
     tell: fn(&mut Log, Planted),
 }
 
-impl OnPanic<'_> {
+impl<'a> OnPanic<'a> {
+    /// Not under the log's lock, or declared before it is taken: a panic takes it.
+    pub(super) fn new(core: &'a Core, tell: fn(&mut Log, Planted)) -> Self {
+        OnPanic { core, tell }
+    }
+
     /// All went well.
-    fn disarm(self) {
+    pub(super) fn disarm(self) {
         std::mem::forget(self);
     }
 }
 
 impl Drop for OnPanic<'_> {
     fn drop(&mut self) {
+        // A model ends with its first panic.
+        if cfg!(loom) {
+            return;
+        }
         let mut log = self.core.log.lock();
         (self.tell)(&mut log, self.core.planted);
         self.core.changed.notify_all();

@@ -36,7 +36,13 @@ struct Head {
     /// The partition of the map's last slot and the first time it covers: where nearly all points go.
     newest: Option<(i64, PartitionRef)>,
     window: Window,
+    /// The last commit that made the metric or wrote to it: what a checked transaction compares.
+    last_write: Version,
 }
+
+// Each metric has one.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Option<Head>>() == 40);
 
 /// How many points are appended before readers of the partition get their turn.
 const POINTS_PER_LOCK: usize = 4_096;
@@ -81,6 +87,7 @@ impl Heads {
                         map: Arc::new(PartitionMap::default()),
                         newest: None,
                         window: Window::new(namespace.options().block_ns),
+                        last_write: context.version,
                     });
                 }
             }
@@ -91,11 +98,18 @@ impl Heads {
             }
             command => {
                 let Some(head) = self.0.get_mut(place).and_then(Option::as_mut) else { return };
+                head.last_write = context.version;
                 if head.write(command, context) && changed.last() != Some(&metric) {
                     changed.push(metric);
                 }
             }
         }
+    }
+
+    /// The last applied commit that wrote to a metric; none if the metric is not there.
+    pub(crate) fn last_write(&self, metric: MetricId, lanes: u32) -> Option<Version> {
+        let head = self.0.get((metric.0 / lanes) as usize).and_then(Option::as_ref);
+        head.map(|head| head.last_write)
     }
 
     /// The maps that metrics have now, after the last command of a slice. Not sooner: a map that somebody else holds is copied whole

@@ -5,6 +5,7 @@
 //!   [`side_reader`], [`tombstones`] and [`marks`].
 //! * [`record`] and [`staging`]: changes as bytes, before a commit and in the log.
 //! * [`lane`] and [`commit`]: how changes are ordered, applied, made durable and published.
+//! * [`reads`]: what a checked transaction read, and whether that is still so.
 //! * [`replay`]: the same state from the log.
 //!
 //! It relies on nobody else changing what it published, and on a [`commit::Journal`] that keeps its promises. It knows no files,
@@ -16,6 +17,7 @@ pub(crate) mod marks;
 pub(crate) mod metric_tree;
 pub(crate) mod partition;
 pub(crate) mod partition_map;
+pub(crate) mod reads;
 pub(crate) mod record;
 pub(crate) mod replay;
 pub(crate) mod side;

@@ -27,6 +27,8 @@ pub(crate) struct Staged {
     pub(crate) creates: Vec<Metric>,
     pub(crate) namespaces: Vec<Namespace>,
     pub(crate) drops: Vec<Metric>,
+    /// Which pieces of metadata it writes.
+    pub(crate) meta_keys: Vec<Box<[u8]>>,
     created: HashSet<MetricId, RandomState>,
     dropped: HashSet<MetricId, RandomState>,
     /// How many drops had been sequenced when staging began.
@@ -54,6 +56,7 @@ impl Staged {
             creates: Vec::new(),
             namespaces: Vec::new(),
             drops: Vec::new(),
+            meta_keys: Vec::new(),
             created: HashSet::default(),
             dropped: HashSet::default(),
             drops_seen,
@@ -102,7 +105,8 @@ impl Staged {
     /// Makes the metric if nobody has.
     pub(crate) fn create(&mut self, metric: &Metric) -> Result<()> {
         self.check(metric)?;
-        self.ensure_created(metric);
+        // Also if it is made already: that commit may be on its way still, or a drop may come before this one.
+        self.stage_creation(metric);
         Ok(())
     }
 
@@ -129,12 +133,14 @@ impl Staged {
         limit("a metadata key", key, META_BYTES_MAX)?;
         limit("a metadata value", value, META_BYTES_MAX)?;
         self.global().put_meta(key, value);
+        self.meta_keys.push(key.into());
         Ok(())
     }
 
     pub(crate) fn remove_meta(&mut self, key: &[u8]) -> Result<()> {
         limit("a metadata key", key, META_BYTES_MAX)?;
         self.global().remove_meta(key);
+        self.meta_keys.push(key.into());
         Ok(())
     }
 
@@ -147,7 +153,13 @@ impl Staged {
 
     /// Stages the metric's creation if nobody has made it yet.
     fn ensure_created(&mut self, metric: &Metric) {
-        if !metric.is_created() && self.created.insert(metric.id()) {
+        if !metric.is_created() {
+            self.stage_creation(metric);
+        }
+    }
+
+    fn stage_creation(&mut self, metric: &Metric) {
+        if self.created.insert(metric.id()) {
             let namespace = metric.namespace();
             if !namespace.is_created() && !self.namespaces.contains(namespace) {
                 self.create_namespace(namespace);

@@ -2,16 +2,65 @@
 //!
 //! loom does not switch threads at an unlock, so a `try_lock` that fails just before one would never be explored. This
 //! [`Mutex`] therefore touches an atomic before it releases and before it tries.
+//!
+//! When a model fails, loom unwinds threads that it no longer runs, and whatever of it is touched there panics again, which would abort
+//! the process instead of failing the test. So a panicking thread leaks references and guards.
 
 use std::time::Duration;
 
-pub(crate) use loom::sync::{Arc, atomic};
+pub(crate) use loom::sync::atomic;
 
 use atomic::{AtomicUsize, Ordering};
 
 /// How many references to this value exist.
 pub(crate) fn count<T>(this: &Arc<T>) -> usize {
-    Arc::strong_count(this)
+    loom::sync::Arc::strong_count(this.inner())
+}
+
+/// loom's counted reference.
+#[derive(Debug)]
+pub(crate) struct Arc<T>(Option<loom::sync::Arc<T>>);
+
+impl<T> Arc<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Arc(Some(loom::sync::Arc::new(value)))
+    }
+
+    pub(crate) fn get_mut(this: &mut Self) -> Option<&mut T> {
+        loom::sync::Arc::get_mut(this.0.as_mut().expect("present until dropped"))
+    }
+
+    fn inner(&self) -> &loom::sync::Arc<T> {
+        self.0.as_ref().expect("present until dropped")
+    }
+}
+
+impl<T> Clone for Arc<T> {
+    fn clone(&self) -> Self {
+        Arc(Some(self.inner().clone()))
+    }
+}
+
+impl<T: Default> Default for Arc<T> {
+    fn default() -> Self {
+        Arc::new(T::default())
+    }
+}
+
+impl<T> std::ops::Deref for Arc<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.inner()
+    }
+}
+
+impl<T> Drop for Arc<T> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::mem::forget(self.0.take());
+        }
+    }
 }
 
 /// A lock without poisoning, at whose release loom considers every other thread.
@@ -33,6 +82,7 @@ impl<T> Mutex<T> {
         Mutex { lock: loom::sync::Mutex::new(value), switch: AtomicUsize::new(0) }
     }
 
+    #[track_caller]
     pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
         let guard = self.lock.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         MutexGuard { guard: Some(guard), mutex: self }
@@ -61,6 +111,9 @@ impl<T> std::ops::DerefMut for MutexGuard<'_, T> {
 
 impl<T> Drop for MutexGuard<'_, T> {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            std::mem::forget(self.guard.take());
+        }
         if self.guard.is_some() {
             self.mutex.switch.fetch_add(1, Ordering::Relaxed);
         }
@@ -76,6 +129,7 @@ impl Condvar {
         Self::default()
     }
 
+    #[track_caller]
     pub(crate) fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         let mutex = guard.mutex;
         let inner = guard.guard.take().expect("held");

@@ -64,17 +64,18 @@ impl History {
         History { disk, db: Some(db), states, durable: version, snapshots: Vec::new() }
     }
 
-    fn db(&self) -> &Database {
+    pub fn db(&self) -> &Database {
         self.db.as_ref().expect("only closed while it is reopened")
     }
 
-    fn now(&self) -> &State {
+    pub fn now(&self) -> &State {
         self.states.values().next_back().expect("there is one from the beginning")
     }
 
     pub fn run(&mut self, step: &Step) {
         match step {
             Step::Transaction(writes, reads, end) => self.transaction(writes, reads, *end),
+            Step::Checked(looks, rival, writes) => self.checked(looks, rival, writes),
             Step::Autocommit(metric, at, value) => {
                 let version = self.db().append(&handle(self.db(), *metric), *at, *value).expect("a commit");
                 let mut state = self.now().clone();
@@ -124,7 +125,7 @@ impl History {
             state.apply(write);
         }
         let metric = handle(db, reads.metric);
-        let own = txn.range(&metric, reads.bounds).expect("its own points").into_iter().map(content);
+        let own = txn.range(&metric, reads.bounds).map(|point| content(point.expect("its own points")));
         assert_eq!(
             own.collect::<Vec<_>>(),
             state.read(reads.metric, &reads.bounds),
@@ -151,7 +152,7 @@ impl History {
         self.compare_all(&snapshot);
     }
 
-    fn committed(&mut self, version: u64, state: State, durability: Durability) {
+    pub fn committed(&mut self, version: u64, state: State, durability: Durability) {
         let last = *self.states.keys().next_back().expect("there is one");
         assert!(
             version > last || (version == last && state == *self.now()),
@@ -273,7 +274,7 @@ impl History {
     }
 }
 
-fn namespace(db: &Database, metric: usize) -> Namespace {
+pub fn namespace(db: &Database, metric: usize) -> Namespace {
     match metric % 2 {
         0 => db.default_namespace(),
         _ => db.namespace("second").expect("a namespace"),
@@ -281,11 +282,11 @@ fn namespace(db: &Database, metric: usize) -> Namespace {
 }
 
 /// The first of each namespace has the same name, the last two have tags.
-fn name(metric: usize) -> String {
+pub fn name(metric: usize) -> String {
     format!("m{}", metric / 2)
 }
 
-fn handle(db: &Database, metric: usize) -> Metric {
+pub fn handle(db: &Database, metric: usize) -> Metric {
     let tags: &[(&str, &str)] = if metric >= METRICS - 2 { &[("zone", "b"), ("host", "a")] } else { &[] };
     db.metric_with_tags_in(&namespace(db, metric), name(metric), tags).expect("a metric")
 }
@@ -299,11 +300,11 @@ fn find(snapshot: &Snapshot, metric: usize) -> Option<Metric> {
     }
 }
 
-fn key_bytes(key: usize) -> Vec<u8> {
+pub fn key_bytes(key: usize) -> Vec<u8> {
     vec![key as u8; key + 1]
 }
 
-fn stage(db: &Database, txn: &mut WriteTransaction, write: &Write) -> Result<()> {
+pub fn stage(db: &Database, txn: &mut WriteTransaction, write: &Write) -> Result<()> {
     match write {
         Write::Append(metric, at, value) => txn.append(&handle(db, *metric), *at, *value),
         Write::Annotated(metric, at, value, note) => {
@@ -326,7 +327,7 @@ fn stage(db: &Database, txn: &mut WriteTransaction, write: &Write) -> Result<()>
     }
 }
 
-fn content(point: Point) -> (Timestamp, Content) {
+pub fn content(point: Point) -> (Timestamp, Content) {
     (point.at, (point.value.to_bits(), point.annotation.map(Vec::from)))
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Every read of every snapshot must be what the model has for its version, whatever was committed, dropped or
 //! reopened since. Parts: `steps` what happens, `state` what the model has, `history` does the one and compares with
-//! the other.
+//! the other, `checked` says which checked transactions conflict.
 
 #![allow(unreachable_pub, reason = "a test is a crate of its own")]
 
@@ -13,6 +13,7 @@ use chronolith::{Metric, Options, Timestamp};
 use proptest::collection::vec;
 use proptest::prelude::*;
 
+mod checked;
 mod history;
 mod state;
 mod steps;

@@ -39,6 +39,8 @@ pub enum End {
 #[derive(Clone, Debug)]
 pub enum Step {
     Transaction(Vec<Write>, Reads, End),
+    /// A checked transaction: what it looks at, what another one commits meanwhile, what it writes then.
+    Checked(Vec<Look>, Vec<Write>, Vec<Write>),
     Autocommit(usize, Timestamp, f64),
     Snapshot,
     Release(usize),
@@ -58,6 +60,16 @@ pub enum Reopening {
     Drop,
     /// What was synced is there; only on a disk that can lose something.
     PowerCut(CutState, u64),
+}
+
+/// What a checked transaction reads.
+#[derive(Clone, Copy, Debug)]
+pub enum Look {
+    Points(usize, Bounds),
+    Latest(usize),
+    Contains(usize),
+    ByName(usize),
+    Meta(usize),
 }
 
 /// A metric, a range, and in which turn its points are taken from its two ends.
@@ -146,6 +158,17 @@ fn reads() -> impl Strategy<Value = Reads> {
         .prop_map(|(metric, bounds, at, from_back)| Reads { metric, bounds, at, from_back })
 }
 
+fn look() -> impl Strategy<Value = Look> {
+    let metric = || 0..METRICS;
+    prop_oneof![
+        (metric(), bounds()).prop_map(|(metric, bounds)| Look::Points(metric, bounds)),
+        metric().prop_map(Look::Latest),
+        metric().prop_map(Look::Contains),
+        metric().prop_map(Look::ByName),
+        (0..KEYS).prop_map(Look::Meta),
+    ]
+}
+
 fn end() -> impl Strategy<Value = End> {
     prop_oneof![
         4 => Just(End::Commit(Durability::Sync)),
@@ -167,6 +190,8 @@ pub fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         12 => (vec(write(), 0..6), reads(), end())
             .prop_map(|(writes, reads, end)| Step::Transaction(writes, reads, end)),
+        6 => (vec(look(), 0..3), vec(write(), 0..3), vec(write(), 0..3))
+            .prop_map(|(looks, rival, writes)| Step::Checked(looks, rival, writes)),
         3 => (0..METRICS, timestamps(), values()).prop_map(|(metric, at, value)| Step::Autocommit(metric, at, value)),
         3 => Just(Step::Snapshot),
         1 => any::<usize>().prop_map(Step::Release),
