@@ -85,13 +85,18 @@ fn dropping_what_nobody_made_leaves_its_handles_good() {
 }
 
 #[test]
-fn creating_what_exists_commits_nothing() {
+fn creating_what_exists_changes_nothing() {
     let db = Database::in_memory().expect("opens");
-    let metric = db.metric("m").expect("valid");
+    let metric = db.metric_with_tags("m", &[("k", "v")]).expect("valid");
     let version = db.append(&metric, secs(1), 1.0).expect("commits");
-    let mut txn = db.begin_write();
-    txn.create_metric(&metric).expect("staged");
-    assert_eq!(txn.commit().expect("nothing to do"), version);
+    for _ in 0..3 {
+        let mut txn = db.begin_write();
+        txn.create_metric(&metric).expect("staged");
+        assert!(txn.commit().expect("a commit") > version);
+    }
+    let snapshot = db.snapshot();
+    assert_eq!((count(&snapshot, &metric), snapshot.metrics().count()), (1, 1));
+    assert_eq!(db.metric_with_tags("m", &[("k", "v")]).expect("known").id(), metric.id());
 }
 
 #[test]
