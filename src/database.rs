@@ -343,7 +343,9 @@ impl Engine {
         /// Tells the handles of one database from those of another in the same process.
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let names = Names::new(NEXT.fetch_add(1, Ordering::Relaxed), default_namespace);
-        Core::new(names, options.lanes as u32, options.log_buffer_bytes, options.planted)
+        let mut core = Core::new(names, options.lanes as u32, options.log_buffer_bytes, options.planted);
+        core.set_staged_bytes_max(options.staged_bytes_max);
+        core
     }
 
     pub(crate) fn core(&self) -> &Core {

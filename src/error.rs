@@ -135,6 +135,17 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
+    /// A transaction has more changes than one may have, see [`Options::staged_bytes_max`](crate::Options::staged_bytes_max). What was given last
+    /// was not staged, all before it is. Commit that, and go on in another transaction, or raise the option.
+    #[error(
+        "a transaction of {bytes} bytes is larger than staged_bytes_max, {max}; commit it in parts or raise the option"
+    )]
+    StagedBytes {
+        /// How large it would have become, in bytes.
+        bytes: usize,
+        /// The limit in bytes.
+        max: usize,
+    },
     /// A volume cannot take the metric: it has it already, its metrics have to be given in ascending order of their IDs, or what belongs to it
     /// is not what the volume needs.
     #[error("metric {id}: {reason}")]

@@ -140,6 +140,13 @@ impl Model {
         Model { core, metrics, disk }
     }
 
+    /// Limits what one commit, and all in flight together, take in memory; a commit of one point takes 12 to 16 bytes.
+    #[must_use]
+    pub fn staged_bytes_max(mut self, bytes: usize) -> Self {
+        self.core.set_staged_bytes_max(bytes);
+        self
+    }
+
     /// Commits changes; returns the version.
     ///
     /// # Errors

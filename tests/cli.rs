@@ -427,16 +427,16 @@ fn a_second_process_is_told_that_the_first_has_the_database() {
 fn damage_is_reported_and_salvaged_on_demand() {
     let place = Place::new();
     run(args!["import", place.db(), recording()]).ends(0);
-    let segment = place.db().join("commitlog/0000000002.log");
+    let segment = place.db().join("commitlog/0000000001.log");
     let mut bytes = std::fs::read(&segment).expect("a segment of the log");
     bytes[100_000] ^= 0x10;
     std::fs::write(&segment, bytes).expect("a damaged segment");
 
     let damaged = run(args!["verify", "--json", place.db()]).ends(1);
-    let damaged = damaged.stderr_has("0000000002.log is corrupt at byte").stderr_has("--salvage");
+    let damaged = damaged.stderr_has("0000000001.log is corrupt at byte").stderr_has("--salvage");
     assert_eq!(damaged.json()["exit_status"], 1);
     for verb in ["list", "stats", "dump", "export"] {
-        run(args![verb, place.db()]).ends(3).stderr_has("0000000002.log is corrupt at byte");
+        run(args![verb, place.db()]).ends(3).stderr_has("0000000001.log is corrupt at byte");
     }
     let salvaged =
         run(args!["verify", "--json", "--salvage", place.db()]).ends(1).stderr_has("salvage: ").json();

@@ -94,6 +94,17 @@ fn nobody_oversleeps_a_failure(bugs: &[Bug]) {
 invariant!(waiters_hear_of_a_failure: nobody_oversleeps_a_failure;
     bug_forget_notify_after_leading: ForgetNotifyAfterLeading);
 
+/// 18: who waits for another one's bytes goes on when they are given back.
+fn bytes_are_given_back(bugs: &[Bug]) {
+    let model = Shared::new(Model::new(Setup { bugs, ..MEMORY }).staged_bytes_max(20));
+    let other = spawn(&model, &[Put(0, 5, 1.0)], false);
+    model.commit(&[Put(0, 6, 2.0)], false).expect("it fits");
+    assert!(other.join().expect("no panic").is_some(), "it fits");
+    assert_eq!(model.snapshot().version(), 3);
+}
+invariant!(a_commit_waits_for_another_ones_bytes: bytes_are_given_back;
+    bug_forget_notify_giving_back: ForgetNotifyAfterPublishing);
+
 /// 7: what is acknowledged as durable was synced.
 fn durable_is_synced(bugs: &[Bug]) {
     let model = Shared::new(Model::new(Setup { bugs, ..LOGGED }));

@@ -14,7 +14,6 @@
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
-use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::names::Names;
@@ -22,12 +21,13 @@ use crate::planted::{Bug, Planted};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count};
 
+use super::budget::Budget;
 use super::lane::{Applying, Change, Heads, Lane};
 use super::marks::LiveVersions;
 use super::metric_tree::MetricTree;
 use super::reads::Reads;
 use super::record::{Command, Commands};
-use super::staging::{Record, Staged};
+use super::staging::{Record, Section, Staged};
 use super::transaction::{Meta, Token, Transaction, Version};
 
 /// Where records are made durable. Calls of one method never overlap (`extend` and `write` may).
@@ -63,6 +63,8 @@ pub(crate) struct Core {
     journal: Option<Box<dyn Journal>>,
     /// Above this many waiting bytes a committer writes the log, whoever it is.
     buffer_bytes_max: usize,
+    /// How large one commit may be, and all in flight together.
+    staged_bytes_max: usize,
     pub(super) planted: Planted,
 }
 
@@ -104,6 +106,7 @@ pub(super) struct Log {
     /// Records not yet taken by a leader.
     buffer: Vec<(Version, Arc<Commit>)>,
     buffer_bytes: usize,
+    budget: Budget,
     /// Space made and not yet reserved.
     free: u64,
     leading: bool,
@@ -138,7 +141,8 @@ pub(crate) struct Commit {
 pub(crate) struct Slice {
     commit: Arc<Commit>,
     version: Version,
-    section: Range<usize>,
+    /// Which of the record's sections it is.
+    section: usize,
 }
 
 impl Core {
@@ -173,6 +177,7 @@ impl Core {
             drops: AtomicU64::new(0),
             journal: None,
             buffer_bytes_max,
+            staged_bytes_max: usize::MAX,
             planted,
         }
     }
@@ -183,6 +188,11 @@ impl Core {
         self.log.lock().free = free;
     }
 
+    /// Limits what one commit, and all in flight together, take in memory. Before the first commit.
+    pub(crate) fn set_staged_bytes_max(&mut self, bytes: usize) {
+        self.staged_bytes_max = bytes;
+    }
+
     /// The newest published transaction. Takes no lock.
     pub(crate) fn load(&self) -> Arc<Transaction> {
         self.published.load()
@@ -191,7 +201,7 @@ impl Core {
     /// An empty set of changes.
     pub(crate) fn stage(&self) -> Staged {
         let drops_seen = self.drops.load(Ordering::Acquire);
-        Staged::new(self.names.database(), self.lanes.len() as u32, drops_seen)
+        Staged::new(self.names.database(), self.lanes.len() as u32, drops_seen, self.staged_bytes_max)
     }
 
     /// Commits staged changes, if all is still as it was read. Returns when they are published, and durable if `sync` (and there is a log).
@@ -304,6 +314,8 @@ impl Core {
         {
             drop(self.validate(self.log.lock(), reads)?);
         }
+        let staged_bytes = commit.record.staged_bytes;
+        let mut place = None;
         let mut log = self.log.lock();
         loop {
             if log.closed {
@@ -311,6 +323,15 @@ impl Core {
             }
             if log.stop.is_some() {
                 return Err(log.stopped());
+            }
+            // Those in flight never wait for these bytes, so the first in line goes on some day. An error above ends the whole line.
+            if !log.budget.admits(staged_bytes, self.staged_bytes_max, &mut place) {
+                log = self.changed.wait(log);
+                continue;
+            }
+            if let Some(place) = place.take() {
+                log.budget.leave(place);
+                self.changed.notify_all();
             }
             if let Some(reads) = reads {
                 log = self.validate(log, reads)?;
@@ -333,6 +354,7 @@ impl Core {
             log.free += made?;
         }
         log.free -= if self.journal.is_some() { cost } else { 0 };
+        log.budget.take(staged_bytes);
         Ok(log)
     }
 
@@ -365,9 +387,9 @@ impl Core {
     }
 
     fn push_slices(&self, commit: &Arc<Commit>, version: Version) {
-        for (lane, section) in &commit.record.sections {
-            let slice = Slice { commit: commit.clone(), version, section: section.clone() };
-            self.lanes[*lane as usize].queue.lock().push(slice);
+        for (index, section) in commit.record.sections.iter().enumerate() {
+            let slice = Slice { commit: commit.clone(), version, section: index };
+            self.lanes[section.lane as usize].queue.lock().push(slice);
         }
     }
 
@@ -381,7 +403,7 @@ impl Core {
         let start = if sections.is_empty() { 0 } else { version.0 as usize % sections.len() };
         let (behind, ahead) = sections.split_at(start);
         let mut left = Vec::new();
-        for (lane, _) in ahead.iter().chain(behind) {
+        for Section { lane, .. } in ahead.iter().chain(behind) {
             match self.lanes[*lane as usize].heads.try_lock() {
                 Some(mut heads) => self.drain(*lane, &mut heads),
                 None => left.push(*lane),
@@ -418,9 +440,10 @@ impl Core {
         }
         let live = self.live.load();
         for Slice { commit, version, section } in slices {
-            let context = self.applying(version, &live);
+            let section = &commit.record.sections[section];
+            let context = Applying { streams: &section.streams, ..self.applying(version, &live) };
             let mut changed = Vec::new();
-            for command in Commands::new(&commit.record.bytes[section]) {
+            for command in Commands::new(&commit.record.bytes[section.bytes.clone()]) {
                 let command = command.expect("a record that this process wrote reads back");
                 heads.apply(command, &context, &mut changed);
             }
@@ -433,7 +456,7 @@ impl Core {
 
     pub(super) fn applying<'a>(&'a self, version: Version, live: &'a LiveVersions) -> Applying<'a> {
         let lanes = self.lanes.len() as u32;
-        Applying { version, live, names: &self.names, lanes, planted: self.planted }
+        Applying { version, live, streams: &[], names: &self.names, lanes, planted: self.planted }
     }
 
     /// Waits until the commit is published or stopped, and meanwhile does what there is to do.
@@ -514,6 +537,8 @@ impl Core {
         };
         let on_panic = OnPanic::new(self, give_up);
         let retired = self.swap_in(to, &commits);
+        let staged_bytes: usize =
+            commits.iter().map(|InFlight { commit, .. }| commit.record.staged_bytes).sum();
         // The last reference may free a tree: outside of all locks.
         drop(retired);
         drop(commits);
@@ -521,6 +546,7 @@ impl Core {
         let mut log = self.log.lock();
         log.published = to;
         log.publishing = None;
+        log.budget.give_back(staged_bytes);
         while log.meta_keys.front().is_some_and(|(version, _)| *version <= to) {
             log.meta_keys.pop_front();
         }

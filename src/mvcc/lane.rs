@@ -13,7 +13,8 @@ use super::commit::Slice;
 use super::marks::LiveVersions;
 use super::partition::PartitionRef;
 use super::partition_map::{Cover, PartitionMap};
-use super::record::Command;
+use super::record::{Command, RecordedStream};
+use super::stream::ClosedStream;
 use super::transaction::Version;
 use super::window::Window;
 
@@ -56,6 +57,8 @@ pub(crate) struct Applying<'a> {
     /// The version of the commit that the command belongs to.
     pub(crate) version: Version,
     pub(crate) live: &'a LiveVersions,
+    /// The encoded streams of the section that the command is in; none if only the record has them.
+    pub(crate) streams: &'a [Arc<Vec<u8>>],
     pub(crate) names: &'a Names,
     /// How many lanes there are.
     pub(crate) lanes: u32,
@@ -134,6 +137,9 @@ impl Head {
                 self.append(std::iter::once((at, value)), annotation, context)
             }
             Command::Columns { columns, .. } => self.append(columns, b"", context),
+            Command::Streams { streams, .. } => {
+                streams.fold(false, |changed, stream| changed | self.adopt(&stream, context))
+            }
             Command::Delete { first, last, .. } => self.delete(Cover { first, last }, context),
             _ => false,
         }
@@ -149,18 +155,10 @@ impl Head {
         let mut map_changed = false;
         let mut points = points.peekable();
         while let Some(&(at, _)) = points.peek() {
-            let (cover, partition) = match &self.newest {
-                Some((first, newest)) if at >= *first => (Cover { first: *first, last: i64::MAX }, newest),
-                _ => {
-                    let slot = self.map.route(at);
-                    let Some(partition) = &self.map.slots()[slot].active else {
-                        let partition = PartitionRef::new(self.window);
-                        self.change_map(|map, window| map.insert(at, window, partition));
-                        map_changed = true;
-                        continue;
-                    };
-                    (self.map.cover(slot), partition)
-                }
+            let Some((cover, partition)) = self.partition(at) else {
+                self.insert(at);
+                map_changed = true;
+                continue;
             };
             let mut partition = partition.lock();
             for _ in 0..POINTS_PER_LOCK {
@@ -171,6 +169,47 @@ impl Head {
             partition.mark(context.version, context.live, context.planted);
         }
         map_changed
+    }
+
+    /// Appends an encoded stream: in one step if all its points go to one partition and are newer than what is in it, else point by
+    /// point.
+    fn adopt(&mut self, stream: &RecordedStream<'_>, context: &Applying<'_>) -> bool {
+        let map_changed = self.partition(stream.first).is_none();
+        if map_changed {
+            self.insert(stream.first);
+        }
+        if let Some((cover, partition)) = self.partition(stream.first)
+            && cover.has(stream.last)
+        {
+            let bytes = context.streams.get(stream.number).cloned();
+            let bytes = bytes.unwrap_or_else(|| Arc::new(stream.bytes.to_vec()));
+            let RecordedStream { first, last, points, .. } = *stream;
+            let mut partition = partition.lock();
+            if partition.adopt(ClosedStream { first, last, points, bytes }) {
+                partition.mark(context.version, context.live, context.planted);
+                return map_changed;
+            }
+        }
+        let points = stream.decode().expect("a stream of this process, or one that replay has checked");
+        map_changed | self.append(points.into_iter(), b"", context)
+    }
+
+    /// The partition that takes points at this time, and all the times that it covers.
+    fn partition(&self, at: i64) -> Option<(Cover, &PartitionRef)> {
+        match &self.newest {
+            Some((first, newest)) if at >= *first => Some((Cover { first: *first, last: i64::MAX }, newest)),
+            _ => {
+                let slot = self.map.route(at);
+                let partition = self.map.slots()[slot].active.as_ref()?;
+                Some((self.map.cover(slot), partition))
+            }
+        }
+    }
+
+    /// Makes a partition for a time that none covers.
+    fn insert(&mut self, at: i64) {
+        let partition = PartitionRef::new(self.window);
+        self.change_map(|map, window| map.insert(at, window, partition));
     }
 
     /// Hides all points in `range`: partitions wholly inside leave the map, others get a tombstone.
@@ -203,19 +242,61 @@ impl Head {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use super::super::record::{Commands, SectionWriter};
     use super::*;
     use crate::names::{NamespaceId, NamespaceOptions, Tags};
 
+    /// The metric `m`, in blocks of 10 nanoseconds.
+    const METRIC: MetricId = MetricId(0);
+
+    fn names() -> Names {
+        Names::new(0, NamespaceOptions { block_ns: 10, shards: 1 })
+    }
+
+    fn context<'a>(names: &'a Names, live: &'a LiveVersions) -> Applying<'a> {
+        Applying { version: Version(1), live, streams: &[], names, lanes: 1, planted: Planted::default() }
+    }
+
+    fn created(context: &Applying<'_>) -> Heads {
+        let mut heads = Heads::default();
+        let create =
+            Command::Create { metric: METRIC, namespace: NamespaceId(0), name: b"m", tags: Tags::none() };
+        heads.apply(create, context, &mut Vec::new());
+        heads
+    }
+
+    #[test]
+    fn encoded_streams_are_adopted_if_they_are_newer_and_fit_a_partition() {
+        let (names, live) = (names(), LiveVersions::default());
+        let mut heads = created(&context(&names, &live));
+        let mut side_entries = Vec::new();
+        // The newest partition; newer points; some that begin within these; older ones, of three partitions; some of these again.
+        for times in [100..105, 105..140, 138..160, 50..80, 60..70] {
+            let values: Vec<f64> = times.clone().map(|at| at as f64).collect();
+            let streams = ClosedStream::of_columns(Window::new(10), times, &values).expect("small gaps");
+            let mut section = SectionWriter::new();
+            section.streams(METRIC, streams);
+            let (bytes, streams) = section.into_parts();
+            let context = Applying { streams: &streams, ..context(&names, &live) };
+            for command in Commands::new(&bytes) {
+                heads.apply(command.expect("just written"), &context, &mut Vec::new());
+            }
+            let head = heads.0[0].as_ref().expect("created");
+            let partitions = head.map.slots().iter().filter_map(|slot| slot.active.as_ref());
+            side_entries.push(partitions.map(|active| active.lock().usage().lengths.side).sum::<u64>());
+        }
+        assert_eq!(side_entries, [0, 0, 2, 2, 12]);
+        let head = heads.0[0].as_ref().expect("created");
+        let points = |at| head.map.active(at).expect("written").lock().usage().lengths.points;
+        assert_eq!([points(100), points(50), points(60), points(79)], [60, 10, 10, 10]);
+    }
+
     #[test]
     fn a_slice_that_changes_a_map_often_copies_it_once() {
-        let names = Names::new(0, NamespaceOptions { block_ns: 10, shards: 1 });
-        let live = LiveVersions::default();
-        let planted = Planted::default();
-        let context = Applying { version: Version(1), live: &live, names: &names, lanes: 1, planted };
-        let mut heads = Heads::default();
-        let metric = MetricId(0);
-        let create = Command::Create { metric, namespace: NamespaceId(0), name: b"m", tags: Tags::none() };
-        heads.apply(create, &context, &mut Vec::new());
+        let (names, live) = (names(), LiveVersions::default());
+        let context = context(&names, &live);
+        let mut heads = created(&context);
+        let metric = METRIC;
 
         let mut changed = Vec::new();
         heads.apply(Command::Point { metric, at: 1_000, value: 0.0 }, &context, &mut changed);

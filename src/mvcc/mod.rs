@@ -5,12 +5,14 @@
 //!   [`side_reader`], [`tombstones`] and [`marks`].
 //! * [`record`] and [`staging`]: changes as bytes, before a commit and in the log.
 //! * [`lane`] and [`commit`]: how changes are ordered, applied, made durable and published.
+//! * [`budget`]: how much memory commits on their way may take.
 //! * [`reads`]: what a checked transaction read, and whether that is still so.
 //! * [`replay`]: the same state from the log.
 //!
 //! It relies on nobody else changing what it published, and on a [`commit::Journal`] that keeps its promises. It knows no files,
 //! clocks, threads or options. The protocol: `design/concurrency.md`.
 
+mod budget;
 pub(crate) mod commit;
 pub(crate) mod lane;
 pub(crate) mod marks;

@@ -113,12 +113,30 @@ impl Partition {
         match OpenStream::begin(self.window.of(at), at, value, annotation) {
             Some(next) => {
                 if let Some(full) = self.open.replace(next) {
-                    let before = self.closed_points();
-                    self.closed.push(Closed { before, stream: full.close() });
+                    self.close(full.close());
                 }
             }
             None => self.side.push(at, value, annotation),
         }
+    }
+
+    /// Takes a stream as it is, however long, if its points are newer than all in-order ones. `false`, and nothing is changed, if they
+    /// are not.
+    pub(crate) fn adopt(&mut self, stream: ClosedStream) -> bool {
+        if self.newest.is_some_and(|newest| stream.first <= newest) {
+            return false;
+        }
+        self.newest = Some(stream.last);
+        if let Some(open) = self.open.take() {
+            self.close(open.close());
+        }
+        self.close(stream);
+        true
+    }
+
+    fn close(&mut self, stream: ClosedStream) {
+        let before = self.closed_points();
+        self.closed.push(Closed { before, stream });
     }
 
     /// Hides all points in `range` that are there now. Nothing to hide costs nothing.

@@ -4,7 +4,11 @@
 //! record is a row of sections; commands of one metric are in one section, in the order in which they were given. Format:
 //! `design/record.md`.
 
+use crate::m3tsz::{Decoder, ValueCoding};
 use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
+use crate::sync::Arc;
+
+use super::stream::{ClosedStream, STREAM_POINTS_MAX};
 
 /// The longest annotation, in bytes.
 pub const ANNOTATION_BYTES_MAX: usize = 65_536;
@@ -24,6 +28,7 @@ mod opcode {
     pub(super) const NAMESPACE: u8 = 8;
     pub(super) const PUT_META: u8 = 9;
     pub(super) const REMOVE_META: u8 = 10;
+    pub(super) const STREAMS: u8 = 11;
 }
 
 /// How the tags of a created metric are written.
@@ -37,15 +42,52 @@ mod tags {
 /// One change, borrowed from a record.
 #[derive(Clone, Debug)]
 pub(crate) enum Command<'a> {
-    Point { metric: MetricId, at: i64, value: f64 },
-    Columns { metric: MetricId, columns: Columns<'a> },
-    Annotated { metric: MetricId, at: i64, value: f64, annotation: &'a [u8] },
-    Delete { metric: MetricId, first: i64, last: i64 },
-    Create { metric: MetricId, namespace: NamespaceId, name: &'a [u8], tags: Tags },
-    Drop { metric: MetricId },
-    Namespace { id: NamespaceId, name: &'a str, options: NamespaceOptions },
-    PutMeta { key: &'a [u8], value: &'a [u8] },
-    RemoveMeta { key: &'a [u8] },
+    Point {
+        metric: MetricId,
+        at: i64,
+        value: f64,
+    },
+    Columns {
+        metric: MetricId,
+        columns: Columns<'a>,
+    },
+    /// Points in order, encoded before the commit.
+    Streams {
+        metric: MetricId,
+        streams: Streams<'a>,
+    },
+    Annotated {
+        metric: MetricId,
+        at: i64,
+        value: f64,
+        annotation: &'a [u8],
+    },
+    Delete {
+        metric: MetricId,
+        first: i64,
+        last: i64,
+    },
+    Create {
+        metric: MetricId,
+        namespace: NamespaceId,
+        name: &'a [u8],
+        tags: Tags,
+    },
+    Drop {
+        metric: MetricId,
+    },
+    Namespace {
+        id: NamespaceId,
+        name: &'a str,
+        options: NamespaceOptions,
+    },
+    PutMeta {
+        key: &'a [u8],
+        value: &'a [u8],
+    },
+    RemoveMeta {
+        key: &'a [u8],
+    },
 }
 
 impl Command<'_> {
@@ -54,6 +96,7 @@ impl Command<'_> {
         match self {
             Command::Point { metric, .. }
             | Command::Columns { metric, .. }
+            | Command::Streams { metric, .. }
             | Command::Annotated { metric, .. }
             | Command::Delete { metric, .. }
             | Command::Create { metric, .. }
@@ -68,9 +111,27 @@ impl Command<'_> {
     pub(crate) fn points(&self) -> u64 {
         match self {
             Command::Columns { columns, .. } => columns.size_hint().0 as u64,
+            Command::Streams { streams, .. } => streams.clone().map(|stream| stream.points).sum(),
             Command::Point { .. } | Command::Annotated { .. } => 1,
             _ => 0,
         }
+    }
+}
+
+/// Where a section stood.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct SectionMark {
+    bytes: usize,
+    streams: usize,
+    stream_bytes: usize,
+    last_metric: u32,
+    last_at: i64,
+}
+
+impl SectionMark {
+    /// The bytes that the section takes in memory.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes + self.stream_bytes
     }
 }
 
@@ -78,21 +139,55 @@ impl Command<'_> {
 #[derive(Clone, Debug)]
 pub(crate) struct SectionWriter {
     bytes: Vec<u8>,
+    /// The streams that are in `bytes`, in this order, so that partitions can have them without a copy.
+    streams: Vec<Arc<Vec<u8>>>,
+    stream_bytes: usize,
     last_metric: u32,
     last_at: i64,
 }
 
 impl SectionWriter {
     pub(crate) fn new() -> Self {
-        SectionWriter { bytes: vec![opcode::SECTION], last_metric: 0, last_at: 0 }
+        SectionWriter {
+            bytes: vec![opcode::SECTION],
+            streams: Vec::new(),
+            stream_bytes: 0,
+            last_metric: 0,
+            last_at: 0,
+        }
+    }
+
+    /// Whether it has no commands.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.bytes.len() <= 1
+    }
+
+    /// Where it stands.
+    pub(crate) fn mark(&self) -> SectionMark {
+        SectionMark {
+            bytes: self.bytes.len(),
+            streams: self.streams.len(),
+            stream_bytes: self.stream_bytes,
+            last_metric: self.last_metric,
+            last_at: self.last_at,
+        }
+    }
+
+    /// Forgets what was written since it stood there.
+    pub(crate) fn rewind(&mut self, mark: SectionMark) {
+        self.bytes.truncate(mark.bytes);
+        self.streams.truncate(mark.streams);
+        self.stream_bytes = mark.stream_bytes;
+        (self.last_metric, self.last_at) = (mark.last_metric, mark.last_at);
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
+    /// The section, and the streams in it.
+    pub(crate) fn into_parts(self) -> (Vec<u8>, Vec<Arc<Vec<u8>>>) {
+        (self.bytes, self.streams)
     }
 
     pub(crate) fn point(&mut self, metric: MetricId, at: i64, value: f64) {
@@ -123,6 +218,21 @@ impl SectionWriter {
         self.bytes.reserve(values.len() * 8);
         for value in values {
             self.bytes.extend_from_slice(&value.to_bits().to_le_bytes());
+        }
+    }
+
+    /// At least one stream, in time order.
+    pub(crate) fn streams(&mut self, metric: MetricId, streams: Vec<ClosedStream>) {
+        self.command(opcode::STREAMS, metric);
+        put_unsigned(&mut self.bytes, streams.len() as u64);
+        self.bytes.reserve(streams.iter().map(|stream| stream.bytes.len() + 32).sum());
+        for ClosedStream { first, last, points, bytes } in streams {
+            self.at(first);
+            self.at(last);
+            put_unsigned(&mut self.bytes, points);
+            put_bytes(&mut self.bytes, &bytes);
+            self.stream_bytes += bytes.len();
+            self.streams.push(bytes);
         }
     }
 
@@ -200,6 +310,8 @@ pub(crate) struct Commands<'a> {
     rest: Reader<'a>,
     last_metric: u32,
     last_at: i64,
+    /// Streams so far in this section.
+    streams: usize,
     failed: bool,
 }
 
@@ -210,7 +322,7 @@ pub(crate) struct RecordError(pub(crate) &'static str);
 
 impl<'a> Commands<'a> {
     pub(crate) fn new(record: &'a [u8]) -> Self {
-        Commands { rest: Reader(record), last_metric: 0, last_at: 0, failed: false }
+        Commands { rest: Reader(record), last_metric: 0, last_at: 0, streams: 0, failed: false }
     }
 
     fn read(&mut self) -> Result<Option<Command<'a>>, RecordError> {
@@ -218,13 +330,14 @@ impl<'a> Commands<'a> {
             let Some(opcode) = self.rest.byte() else { return Ok(None) };
             let command = match opcode {
                 opcode::SECTION => {
-                    (self.last_metric, self.last_at) = (0, 0);
+                    (self.last_metric, self.last_at, self.streams) = (0, 0, 0);
                     continue;
                 }
                 opcode::POINT => {
                     Command::Point { metric: self.metric()?, at: self.at()?, value: self.rest.value()? }
                 }
                 opcode::COLUMNS => Command::Columns { metric: self.metric()?, columns: self.columns()? },
+                opcode::STREAMS => Command::Streams { metric: self.metric()?, streams: self.streams()? },
                 opcode::ANNOTATED => Command::Annotated {
                     metric: self.metric()?,
                     at: self.at()?,
@@ -274,6 +387,24 @@ impl<'a> Commands<'a> {
             return Err(RecordError("more timestamps than values"));
         }
         self.last_at = columns.at;
+        Ok(walk)
+    }
+
+    fn streams(&mut self) -> Result<Streams<'a>, RecordError> {
+        let count = self.rest.length()?;
+        // Walked here, so that whoever walks them again meets no error. Their bytes are not looked at.
+        let mut streams =
+            Streams { rest: self.rest.clone(), left: count, at: self.last_at, number: self.streams };
+        let walk = streams.clone();
+        let mut before = None;
+        for _ in 0..count {
+            let stream = streams.read()?;
+            if stream.first > stream.last || before.is_some_and(|before| stream.first <= before) {
+                return Err(RecordError("streams that are not in order"));
+            }
+            before = Some(stream.last);
+        }
+        (self.rest, self.last_at, self.streams) = (streams.rest, streams.at, streams.number);
         Ok(walk)
     }
 
@@ -350,6 +481,76 @@ impl Iterator for Columns<'_> {
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.values.len() / 8, Some(self.values.len() / 8))
+    }
+}
+
+/// Encoded points of one metric; an iterator over its streams, in time order.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams<'a> {
+    rest: Reader<'a>,
+    left: usize,
+    at: i64,
+    number: usize,
+}
+
+/// One stream in a record.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RecordedStream<'a> {
+    /// How many streams there are before it in its section.
+    pub(crate) number: usize,
+    /// The times of its first and of its last point.
+    pub(crate) first: i64,
+    pub(crate) last: i64,
+    pub(crate) points: u64,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> Streams<'a> {
+    fn read(&mut self) -> Result<RecordedStream<'a>, RecordError> {
+        let first = self.at.wrapping_add(self.rest.signed()?);
+        let last = first.wrapping_add(self.rest.signed()?);
+        let points = self.rest.unsigned()?;
+        if !(1..=STREAM_POINTS_MAX).contains(&points) {
+            return Err(RecordError("a stream with too many points or none"));
+        }
+        let stream = RecordedStream { number: self.number, first, last, points, bytes: self.rest.bytes()? };
+        (self.at, self.number) = (last, self.number + 1);
+        Ok(stream)
+    }
+}
+
+impl<'a> Iterator for Streams<'a> {
+    type Item = RecordedStream<'a>;
+
+    fn next(&mut self) -> Option<RecordedStream<'a>> {
+        self.left = self.left.checked_sub(1)?;
+        self.read().ok()
+    }
+}
+
+impl RecordedStream<'_> {
+    /// Its points.
+    ///
+    /// # Errors
+    /// They are not what the record says of them.
+    pub(crate) fn decode(&self) -> Result<Vec<(i64, f64)>, RecordError> {
+        let mut decoder = Decoder::new(self.bytes, ValueCoding::IntOptimized);
+        let mut points = Vec::with_capacity(self.points as usize);
+        while let Some(point) = decoder.next_point() {
+            let point = point.map_err(|_| RecordError("a stream that does not decode"))?;
+            if points.len() as u64 == self.points || !point.annotation.is_empty() {
+                return Err(RecordError("a stream with more than its points"));
+            }
+            points.push((point.timestamp, point.value));
+        }
+        let ends = (points.first().map(|(at, _)| *at), points.last().map(|(at, _)| *at));
+        if points.len() as u64 != self.points
+            || ends != (Some(self.first), Some(self.last))
+            || !points.is_sorted_by(|a, b| a.0 < b.0)
+        {
+            return Err(RecordError("a stream with other points than the record says"));
+        }
+        Ok(points)
     }
 }
 
@@ -435,6 +636,7 @@ fn put_bytes(bytes: &mut Vec<u8>, slice: &[u8]) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::mvcc::window::Window;
     use proptest::prelude::*;
 
     /// A command in words, so that what was written can be compared with what is read.
@@ -445,6 +647,13 @@ mod tests {
                     Command::Columns { metric, columns } => {
                         let points: Vec<_> = columns.map(|(at, value)| (at, value.to_bits())).collect();
                         format!("columns {} {points:?}", metric.0)
+                    }
+                    Command::Streams { metric, mut streams } => {
+                        let points = streams.try_fold(Vec::new(), |mut all, stream| {
+                            all.extend(stream.decode()?.iter().map(|(at, value)| (*at, value.to_bits())));
+                            Ok(all)
+                        })?;
+                        format!("streams {} {points:?}", metric.0)
                     }
                     Command::Point { metric, at, value } => {
                         format!("point {} {at} {:x}", metric.0, value.to_bits())
@@ -476,7 +685,7 @@ mod tests {
         second.annotated(MetricId(7), -5, 1.0, b"note");
         second.delete(MetricId(7), i64::MIN, i64::MAX);
         second.drop_metric(MetricId(7));
-        let record = [first.into_bytes(), second.into_bytes()].concat();
+        let record = [first.bytes(), second.bytes()].concat();
         let found = words(&record).expect("reads back");
         assert_eq!(found.len(), 11);
         assert_eq!(found[5], "point 7 100 8000000000000000");
@@ -505,6 +714,30 @@ mod tests {
         assert_eq!(section.bytes(), bytes);
     }
 
+    #[test]
+    fn streams_that_are_not_what_the_record_says_are_refused() {
+        let values = [1.0, 2.0, 3.0];
+        let made = || ClosedStream::of_columns(Window::new(100), 10..13, &values).expect("encodable");
+        let read = |change: fn(&mut ClosedStream)| {
+            let mut streams = made();
+            streams.iter_mut().for_each(change);
+            let mut section = SectionWriter::new();
+            section.streams(MetricId(0), streams);
+            words(section.bytes())
+        };
+        assert!(read(|_| ()).is_ok());
+        assert!(read(|stream| stream.points = 2).is_err());
+        assert!(read(|stream| stream.points = 4).is_err());
+        assert!(read(|stream| stream.points = 0).is_err());
+        assert!(read(|stream| stream.points = STREAM_POINTS_MAX + 1).is_err());
+        assert!(read(|stream| stream.first = 9).is_err());
+        assert!(read(|stream| stream.last = 9).is_err());
+        assert!(read(|stream| stream.bytes = Arc::new(stream.bytes[..8].to_vec())).is_err());
+        let mut section = SectionWriter::new();
+        section.streams(MetricId(0), made().into_iter().chain(made()).collect());
+        assert_eq!(words(section.bytes()), Err(RecordError("streams that are not in order")));
+    }
+
     proptest! {
         #[test]
         fn points_read_back(points in prop::collection::vec((any::<u32>(), any::<i64>(), any::<u64>()), 0..50),
@@ -518,6 +751,14 @@ mod tests {
             let values: Vec<f64> = columns.iter().map(|(_, bits)| f64::from_bits(*bits)).collect();
             section.columns(MetricId(9), columns.iter().map(|(at, _)| *at), &values);
             expected.push(format!("columns 9 {columns:?}"));
+            let mut sorted = columns.clone();
+            sorted.sort_by_key(|(at, _)| *at);
+            sorted.dedup_by_key(|(at, _)| *at);
+            let values: Vec<f64> = sorted.iter().map(|(_, bits)| f64::from_bits(*bits)).collect();
+            let times = sorted.iter().map(|(at, _)| *at);
+            let streams = ClosedStream::of_columns(Window::new(1 << 40), times, &values).expect("encodable");
+            section.streams(MetricId(8), streams);
+            expected.push(format!("streams 8 {sorted:?}"));
             section.point(MetricId(1), 17, 0.0);
             expected.push("point 1 17 0".to_owned());
             prop_assert_eq!(words(section.bytes()).unwrap(), expected);
@@ -526,7 +767,7 @@ mod tests {
         #[test]
         fn any_bytes_are_a_record_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = words(&bytes);
-            for start in 1..=10u8 {
+            for start in 1..=11u8 {
                 let _ = words(&[&[start][..], &bytes].concat());
             }
         }

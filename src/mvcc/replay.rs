@@ -39,7 +39,10 @@ impl<'a> Replay<'a> {
     /// stands before that is applied, as a salvage wants it.
     pub(crate) fn record(&mut self, version: Version, bytes: &[u8]) -> Result<(), RecordError> {
         self.has_gaps |= version != self.version.next();
-        Commands::new(bytes).try_for_each(|command| command.map(drop))?;
+        Commands::new(bytes).try_for_each(|command| match command? {
+            Command::Streams { mut streams, .. } => streams.try_for_each(|stream| stream.decode().map(drop)),
+            _ => Ok(()),
+        })?;
         let mut changed = Vec::new();
         let applied = Commands::new(bytes).try_for_each(|command| {
             let command = command?;
@@ -115,6 +118,7 @@ impl<'a> Replay<'a> {
             }
             Command::Point { metric, .. }
             | Command::Columns { metric, .. }
+            | Command::Streams { metric, .. }
             | Command::Annotated { metric, .. } => {
                 if self.core.names.metric_by_id(*metric).is_none() {
                     self.substitute_metric(*metric, version, changed)?;

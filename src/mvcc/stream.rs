@@ -3,6 +3,9 @@
 //! A stream ends at its window's end or at [`STREAM_POINTS_MAX`] points; then the next one begins, and no map changes. A closed
 //! stream is one piece of bytes that never changes. The open one consists of full chunks, which are shared with readers, and a
 //! short tail, which they copy: nobody copies megabytes under a partition's lock.
+//!
+//! Long columns in order become closed streams before their commit has a number ([`ClosedStream::of_columns`]); a partition
+//! adopts them as they are.
 
 use std::borrow::Cow;
 
@@ -10,6 +13,7 @@ use crate::m3tsz::{Encoder, EncoderOptions};
 use crate::sync::Arc;
 
 use super::partition_map::Cover;
+use super::window::Window;
 
 /// The most points of one stream.
 pub(crate) const STREAM_POINTS_MAX: u64 = 65_536;
@@ -95,6 +99,65 @@ impl OpenStream {
     }
 }
 
+impl ClosedStream {
+    /// Points in strictly ascending order as streams, cut as a partition cuts them: at the ends of windows, and after
+    /// [`STREAM_POINTS_MAX`] points. `None` if the codec refuses one even as a first point. There are as many times as values.
+    pub(crate) fn of_columns(
+        windows: Window,
+        mut times: impl Iterator<Item = i64>,
+        mut values: &[f64],
+    ) -> Option<Vec<ClosedStream>> {
+        let mut streams = Vec::new();
+        // Never all of them: a piece stays in the processor's cache from here to the encoder.
+        let mut piece: Vec<i64> = Vec::with_capacity(values.len().min(STREAM_POINTS_MAX as usize));
+        loop {
+            let space = STREAM_POINTS_MAX as usize - piece.len();
+            piece.extend(times.by_ref().take(space));
+            let mut done = 0;
+            while let Some(first) = piece.get(done) {
+                let window = windows.of(*first);
+                let end = done + piece[done..].partition_point(|at| *at <= window.last);
+                // What ends with the piece may go on behind it.
+                if end == piece.len() && done > 0 && end < values.len() {
+                    break;
+                }
+                encode(window, &piece[done..end], &values[done..end], &mut streams)?;
+                done = end;
+            }
+            values = &values[done..];
+            piece.drain(..done);
+            if values.is_empty() {
+                return Some(streams);
+            }
+        }
+    }
+}
+
+/// Points of one window as one stream, or as several if there are gaps that one stream cannot have.
+fn encode(
+    window: Cover,
+    mut times: &[i64],
+    mut values: &[f64],
+    streams: &mut Vec<ClosedStream>,
+) -> Option<()> {
+    while let Some(first) = times.first() {
+        let encoder = [window.first, *first].into_iter().find_map(|start| {
+            let mut encoder = Encoder::new(start, EncoderOptions::default());
+            // The points before one that is refused are in it.
+            let _ = encoder.append_all(times, values);
+            (encoder.points() > 0).then_some(encoder)
+        })?;
+        let points = encoder.points();
+        let mut bytes = Vec::with_capacity(encoder.finish_bytes());
+        encoder.finish_into(&mut bytes);
+        let (done, left) = times.split_at(points as usize);
+        let last = done.last().copied()?;
+        streams.push(ClosedStream { first: *first, last, points, bytes: Arc::new(bytes) });
+        (times, values) = (left, &values[points as usize..]);
+    }
+    Some(())
+}
+
 /// The bytes of a finished stream, in pieces.
 #[derive(Debug)]
 pub(crate) struct StreamBytes {
@@ -122,5 +185,68 @@ impl StreamBytes {
                 Cow::Owned(all)
             }
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::m3tsz::{Decoder, ValueCoding};
+    use proptest::prelude::*;
+
+    fn decoded(stream: &ClosedStream) -> Vec<(i64, u64)> {
+        let mut decoder = Decoder::new(&stream.bytes, ValueCoding::IntOptimized);
+        let mut points = Vec::new();
+        while let Some(point) = decoder.next_point() {
+            let point = point.expect("sound");
+            points.push((point.timestamp, point.value.to_bits()));
+        }
+        points
+    }
+
+    /// Each stream lies in one window, and together they have all points.
+    fn check(width: i64, points: &[(i64, u64)]) -> Result<Vec<ClosedStream>, TestCaseError> {
+        let values: Vec<f64> = points.iter().map(|(_, bits)| f64::from_bits(*bits)).collect();
+        let windows = Window::new(width);
+        let streams = ClosedStream::of_columns(windows, points.iter().map(|(at, _)| *at), &values);
+        let streams = streams.expect("any point can be the first");
+        let mut all = Vec::new();
+        for stream in &streams {
+            let points = decoded(stream);
+            prop_assert_eq!(points.len() as u64, stream.points);
+            prop_assert!(stream.points <= STREAM_POINTS_MAX);
+            prop_assert_eq!((points[0].0, points[points.len() - 1].0), (stream.first, stream.last));
+            prop_assert!(windows.of(stream.first).has(stream.last));
+            all.extend(points);
+        }
+        prop_assert_eq!(all, points);
+        Ok(streams)
+    }
+
+    proptest! {
+        #[test]
+        fn columns_come_back_whatever_their_gaps(
+            mut points in prop::collection::btree_map(prop_oneof![any::<i64>(), -300..300i64], any::<u64>(), 1..200),
+            width in 1..100i64, far in any::<bool>(),
+        ) {
+            if far {
+                points.extend([(i64::MIN, 0), (i64::MAX, 0)]);
+            }
+            check(width, &points.into_iter().collect::<Vec<_>>())?;
+        }
+    }
+
+    #[test]
+    fn long_columns_are_cut_at_windows_and_at_the_most_points() {
+        let points: Vec<(i64, u64)> = (0..200_000).map(|at| (at, 0)).collect();
+        let lengths = |width| {
+            let streams = check(width, &points).expect("as they were");
+            streams.into_iter().map(|stream| stream.points).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths(1 << 50)[..2], [STREAM_POINTS_MAX, STREAM_POINTS_MAX]);
+        assert_eq!(lengths(1 << 50).iter().sum::<u64>(), 200_000);
+        // Windows of 40,000 begin somewhere; none is cut because of where a piece ends.
+        let cut = lengths(40_000);
+        assert!(cut.len() <= 6 && cut[1..cut.len() - 1].iter().all(|points| *points == 40_000), "{cut:?}");
     }
 }

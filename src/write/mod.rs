@@ -102,7 +102,7 @@ impl WriteTransaction {
     /// Stages a point. A point that the metric already has at this time is replaced.
     ///
     /// # Errors
-    /// [`Error::MetricDropped`], [`Error::ForeignMetric`]: nothing was staged. [`Error::Conflict`] if this is checked and the metric
+    /// [`Error::MetricDropped`], [`Error::ForeignMetric`], [`Error::StagedBytes`]: nothing was staged. [`Error::Conflict`] if this is checked and the metric
     /// was dropped since it began.
     pub fn append(&mut self, metric: &Metric, at: Timestamp, value: f64) -> Result<()> {
         self.note_write(metric)?;
@@ -131,9 +131,8 @@ impl WriteTransaction {
     pub fn append_row(&mut self, at: Timestamp, row: &[(Metric, f64)]) -> Result<()> {
         for (metric, _) in row {
             self.note_write(metric)?;
-            self.staged.check(metric)?;
         }
-        row.iter().try_for_each(|(metric, value)| self.staged.point(metric, at.as_nanos(), *value))
+        self.staged.row(at.as_nanos(), row)
     }
 
     /// Stages a point with an annotation; an empty one is none.
@@ -190,7 +189,7 @@ impl WriteTransaction {
     /// to be small, as all of it is copied when any changes.
     ///
     /// # Errors
-    /// [`Error::TooLong`].
+    /// [`Error::TooLong`], [`Error::StagedBytes`]: nothing was staged.
     pub fn put_meta(&mut self, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<()> {
         self.staged.put_meta(key.as_ref(), value.as_ref())
     }
@@ -198,7 +197,7 @@ impl WriteTransaction {
     /// Stages the removal of a piece of metadata.
     ///
     /// # Errors
-    /// [`Error::TooLong`].
+    /// Those of [`WriteTransaction::put_meta`].
     pub fn remove_meta(&mut self, key: impl AsRef<[u8]>) -> Result<()> {
         self.staged.remove_meta(key.as_ref())
     }
@@ -301,7 +300,8 @@ impl WriteTransaction {
     }
 
     /// Makes the changes visible to all, at once, and durable as asked; returns the version of the first snapshots that see them. A
-    /// transaction without changes returns the version it began with, checks nothing, and makes nothing durable.
+    /// transaction without changes returns the version it began with, checks nothing, and makes nothing durable. While the commits on their way
+    /// and this one are more than [`Options::staged_bytes_max`](crate::Options::staged_bytes_max) together, it waits for them.
     ///
     /// # Errors
     /// [`Error::Conflict`] if this is [checked](crate::Database::begin_checked) and what it read was changed: a new transaction sees the change. [`Error::MetricDropped`] if a metric it writes to was dropped meanwhile, [`Error::DiskFull`] or [`Error::Io`] if the log got no more

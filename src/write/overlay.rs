@@ -35,6 +35,12 @@ impl Overlay {
                 Command::Columns { columns, .. } => {
                     columns.for_each(|(at, value)| put(points, at, value, b""));
                 }
+                Command::Streams { streams, .. } => {
+                    let streams = streams
+                        .filter(|stream| cover.overlaps(Cover { first: stream.first, last: stream.last }));
+                    let decoded = streams.flat_map(|stream| stream.decode().expect("it was just encoded"));
+                    decoded.for_each(|(at, value)| put(points, at, value, b""));
+                }
                 Command::Delete { first, last, .. } => {
                     points.retain(|at, _| !(first..=last).contains(at));
                     overlay.deleted.push(Cover { first, last });

@@ -12,6 +12,8 @@ use proptest::prelude::*;
 use crate::{BLOCK_SECONDS, Bounds, KEYS, METRICS};
 
 const SECOND: i64 = 1_000_000_000;
+/// Points of a column that is encoded when it is staged.
+const LONG: i64 = 1_024;
 
 /// A step of a transaction.
 #[derive(Clone, Debug)]
@@ -143,6 +145,12 @@ fn write() -> impl Strategy<Value = Write> {
                 points.sort_by_key(|(at, _)| *at);
             }
             Write::Columns(metric, points)
+        }),
+        // Many points in order, which are encoded when they are staged.
+        1 => (metric(), timestamps(), 1i64..100_000_000, vec(values(), 1..5)).prop_map(|(metric, from, step, values)| {
+            let from = from.as_nanos().min(i64::MAX - LONG * step);
+            let point = |(index, value): (i64, &f64)| (Timestamp::from_nanos(from + index * step), *value);
+            Write::Columns(metric, (0..LONG).zip(values.iter().cycle()).map(point).collect())
         }),
         2 => (timestamps(), vec((metric(), values()), 0..5)).prop_map(|(at, row)| Write::Row(at, row)),
         3 => (metric(), bounds()).prop_map(|(metric, bounds)| Write::Delete(metric, bounds)),
