@@ -61,8 +61,10 @@ pub enum Change {
 pub enum Read {
     /// The points of a metric.
     Points(u32),
-    /// Whether a metric exists.
+    /// Whether a metric exists, by its handle.
     Existence(u32),
+    /// Whether a metric's ID stands for one.
+    Id(u32),
     /// A piece of metadata.
     Meta(u8),
 }
@@ -170,8 +172,13 @@ impl Model {
         for read in read {
             match *read {
                 Read::Points(metric) => reads.points(&snapshot.0, &self.metrics[metric as usize]),
-                Read::Existence(metric) => {
-                    reads.existence(&snapshot.0, &self.metrics[metric as usize]);
+                Read::Existence(metric) => reads.existence(&snapshot.0, &self.metrics[metric as usize]),
+                Read::Id(metric) => {
+                    let metric = &self.metrics[metric as usize];
+                    match snapshot.0.map(metric.id()) {
+                        Some(_) => reads.existence(&snapshot.0, metric),
+                        None => reads.absence(metric.namespace(), metric.name(), None),
+                    }
                 }
                 Read::Meta(key) => reads.meta(&[key]),
             }

@@ -1,8 +1,9 @@
 //! Checked transactions through the public API: what conflicts, what does not, and what a transaction reads of its own.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
 use chronolith::io::{CutState, Fault, SimulatedDisk};
 use chronolith::planted::Bug;
@@ -212,6 +213,109 @@ fn two_that_make_the_same_metric_do_not_both_succeed() {
     let (one, two) = (make(1.0), make(2.0));
     two.commit().expect("the first");
     assert_eq!(conflict(one.commit()), "metric m");
+}
+
+/// An ID with its tags in another order than the canonical one.
+const RAW: &str = r#"cpu{host="a",core="0"}"#;
+const TAGS: [(&str, &str); 2] = [("host", "a"), ("core", "0")];
+
+#[test]
+fn each_spelling_of_an_id_that_was_looked_for_is_compared() {
+    type Named = fn(&Database) -> Result<Metric>;
+    let raw: Named = |db| db.metric_with_id(&db.default_namespace(), RAW, &TAGS);
+    let canonical: Named = |db| db.metric_with_tags("cpu", &TAGS);
+    // What is there when the ID is looked up, what has only been named by then, and what is made afterwards.
+    let cases: [(&str, Option<Named>, Option<Named>, Named); 6] = [
+        ("nothing, raw", None, None, raw),
+        ("nothing, canonical", None, None, canonical),
+        ("raw is named, canonical", None, Some(raw), canonical),
+        ("raw is named, raw", None, Some(raw), raw),
+        ("canonical is named, raw", None, Some(canonical), raw),
+        ("canonical is there, raw", Some(canonical), None, raw),
+    ];
+    for (case, there, named, made) in cases {
+        let db = memory();
+        let there = there.map(|there| there(&db).expect("valid"));
+        if let Some(there) = &there {
+            db.append(there, secs(0), 0.0).expect("commits");
+        }
+        named.map(|named| named(&db).expect("valid"));
+        let mut txn = db.begin_checked();
+        assert_eq!(txn.metric(RAW), there, "{case}");
+        txn.put_meta("k", "v").expect("staged");
+        let made = made(&db).expect("valid");
+        db.append(&made, secs(1), 1.0).expect("commits");
+        assert_eq!(conflict(txn.commit()), format!("metric {made}"), "{case}");
+        assert_eq!(db.begin_checked().metric(RAW), Some(made), "{case}");
+    }
+
+    let db = memory();
+    let raw = raw(&db).expect("valid");
+    db.append(&raw, secs(0), 0.0).expect("commits");
+    let mut txn = db.begin_checked();
+    assert_eq!(txn.metric(RAW), Some(raw));
+    txn.put_meta("k", "v").expect("staged");
+    db.append(&canonical(&db).expect("valid"), secs(1), 1.0).expect("commits");
+    txn.commit().expect("the canonical one was not looked for");
+}
+
+#[test]
+fn looking_for_an_id_names_nothing() {
+    let db = memory();
+    let mut txn = db.begin_checked();
+    assert_eq!(txn.metric(RAW), None);
+    txn.put_meta("k", "v").expect("staged");
+    txn.commit().expect("commits");
+    let id = db.metric(RAW).expect("valid");
+    assert_eq!(id.name(), br#"cpu{core="0",host="a"}"#, "still the canonical one");
+    assert_eq!(id.id().get(), 0, "the first name there is");
+}
+
+/// What the transaction itself makes or drops is not compared, and looking for it ends whatever others do to the name meanwhile.
+#[test]
+fn lookups_of_own_creations_and_drops_are_not_compared() {
+    type Look = fn(&WriteTransaction, &Metric) -> bool;
+    let looks: [Look; 2] = [|txn, metric| txn.metric(metric.name()).is_some(), WriteTransaction::contains];
+    type Stage = fn(&mut WriteTransaction, &Metric) -> Result<()>;
+    let stages: [(Stage, bool); 3] = [
+        (|txn, metric| txn.append(metric, secs(1), 1.0), true),
+        (|txn, metric| txn.create_metric(metric), true),
+        (|txn, metric| txn.drop_metric(metric), false),
+    ];
+    let commit = |db: &Database, change: Stage, metric: &Metric| {
+        let mut other = db.begin_write();
+        change(&mut other, metric).expect("staged");
+        other.commit().expect("commits");
+    };
+    for look in looks {
+        for (stage, exists) in stages {
+            let db = memory();
+            let metric = db.metric("m").expect("valid");
+            let mut txn = db.begin_checked();
+            stage(&mut txn, &metric).expect("staged");
+            assert_eq!(look(&txn, &metric), exists);
+            commit(&db, |txn, metric| txn.create_metric(metric), &metric);
+            assert_eq!(look(&txn, &metric), exists);
+            txn.commit().expect("it read its own change only");
+            assert_eq!(db.snapshot().contains(&metric), exists);
+
+            let metric = db.metric("n").expect("valid");
+            let mut txn = db.begin_checked();
+            stage(&mut txn, &metric).expect("staged");
+            commit(&db, |txn, metric| txn.create_metric(metric), &metric);
+            commit(&db, |txn, metric| txn.drop_metric(metric), &metric);
+            let (found, txn) = ends(move || (look(&txn, &metric), txn));
+            assert_eq!(found, exists);
+            assert!(matches!(txn.commit(), Err(Error::MetricDropped(_))), "it writes to what was dropped");
+        }
+    }
+}
+
+/// Runs `work` on a thread and fails if it has not ended after a minute: a hang, not a slow machine.
+fn ends<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(Duration::from_secs(60)).expect("a hang")
 }
 
 #[test]

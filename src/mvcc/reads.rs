@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
-use crate::names::{Metric, MetricId};
+use crate::names::{Metric, MetricId, Namespace, NamespaceId};
 use crate::planted::Bug;
 use crate::sync::{Arc, MutexGuard};
 
@@ -23,6 +23,8 @@ pub(crate) struct Reads {
     /// The snapshot's metadata: it costs no more than a reference, and keeps none of the rest alive.
     meta: Arc<Meta>,
     metrics: BTreeMap<MetricId, (Metric, Seen)>,
+    /// IDs that stood for nothing, and of each the newest metric that had it and shall not count.
+    absent: BTreeMap<(NamespaceId, Box<[u8]>), Option<MetricId>>,
     keys: BTreeSet<Box<[u8]>>,
 }
 
@@ -51,6 +53,7 @@ impl Reads {
             snapshot: snapshot.version,
             meta: snapshot.meta.clone(),
             metrics: BTreeMap::new(),
+            absent: BTreeMap::new(),
             keys: BTreeSet::new(),
         }
     }
@@ -60,10 +63,16 @@ impl Reads {
         self.note(snapshot, metric, Seen::Points);
     }
 
-    /// Notes that somebody looked whether a metric exists. `false`, and nothing is noted, if it is not there and was dropped: it
-    /// will never be there again, but another of its name may.
-    pub(crate) fn existence(&mut self, snapshot: &Transaction, metric: &Metric) -> bool {
-        self.note(snapshot, metric, Seen::Exists)
+    /// Notes that somebody looked whether a metric exists.
+    pub(crate) fn existence(&mut self, snapshot: &Transaction, metric: &Metric) {
+        self.note(snapshot, metric, Seen::Exists);
+    }
+
+    /// Notes that an ID, in exactly this spelling, stands for no metric. `known` is the newest metric that had it and of which that stays true,
+    /// as it is dropped already or what the transaction does decides it: only newer ones count.
+    pub(crate) fn absence(&mut self, namespace: &Namespace, id: &[u8], known: Option<MetricId>) {
+        // Of several lookups the first counts, as what came between them is a change.
+        self.absent.entry((namespace.id(), id.into())).or_insert(known);
     }
 
     /// Notes that a piece of metadata was read, or that there is none.
@@ -73,19 +82,19 @@ impl Reads {
         }
     }
 
-    fn note(&mut self, snapshot: &Transaction, metric: &Metric, seen: Seen) -> bool {
+    fn note(&mut self, snapshot: &Transaction, metric: &Metric, seen: Seen) {
         if let Some((_, known)) = self.metrics.get_mut(&metric.id()) {
             // A snapshot does not change: what is absent stays it.
             *known = if *known == Seen::Absent { Seen::Absent } else { seen.max(*known) };
-            return true;
+            return;
         }
         let seen = match snapshot.map(metric.id()) {
             Some(_) => seen,
-            None if metric.is_dropped() => return false,
+            // It will never be there again.
+            None if metric.is_dropped() => return,
             None => Seen::Absent,
         };
         self.metrics.insert(metric.id(), (metric.clone(), seen));
-        true
     }
 
     /// Metrics whose points were read, lane by lane.
@@ -159,14 +168,20 @@ impl Core {
             let error = Error::Conflict { what: "metric", name: metric.to_string() };
             Some(Conflict { error, version })
         };
+        let is_absence_unchecked = self.planted.has(Bug::AbsenceUnchecked);
         for (read, seen) in reads.metrics.values() {
             let is_true = match seen {
-                Seen::Absent => !read.is_created() || self.planted.has(Bug::AbsenceUnchecked),
+                Seen::Absent => !read.is_created() || is_absence_unchecked,
                 Seen::Exists => !read.is_dropped(),
                 Seen::Points => continue,
             };
             if !is_true {
                 return metric(read, log.seq);
+            }
+        }
+        for ((namespace, id), known) in reads.absent.iter().filter(|_| !is_absence_unchecked) {
+            if let Some(made) = self.names.made_after(*namespace, id, *known) {
+                return metric(&made, log.seq);
             }
         }
         let lanes = self.lanes.len() as u32;

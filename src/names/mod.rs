@@ -327,19 +327,32 @@ impl Names {
         self.intern(namespace, id, Tags::new(tags)?)
     }
 
-    /// The newest metric that this ID ever stood for and that `exists` accepts. The ID is looked for as it is, then in
-    /// its canonical form.
+    /// The newest metric that this ID ever stood for and that `exists` accepts.
     pub(crate) fn lookup(
         &self,
         namespace: &Namespace,
         id: &[u8],
         exists: impl Fn(&Metric) -> bool,
     ) -> Option<Metric> {
+        self.resolve(namespace, id, |_, known| known.into_iter().find(&exists))
+    }
+
+    /// What `choose` takes of the metrics that an ID ever stood for, newest first. It is asked for the ID as it is, then, if it takes
+    /// none, for the canonical form, if that is another.
+    pub(crate) fn resolve(
+        &self,
+        namespace: &Namespace,
+        id: &[u8],
+        mut choose: impl FnMut(&[u8], Vec<Metric>) -> Option<Metric>,
+    ) -> Option<Metric> {
         if !namespace.belongs_to(self.database) {
             return None;
         }
-        let find = |id: &[u8]| self.ids_of(namespace.id(), id).into_iter().find(&exists);
-        find(id).or_else(|| Tags::parse(id).and_then(|(canonical, _)| find(&canonical)))
+        let mut choose = |id: &[u8]| choose(id, self.ids_of(namespace.id(), id));
+        choose(id).or_else(|| {
+            let (canonical, _) = Tags::parse(id).filter(|(canonical, _)| canonical != id)?;
+            choose(&canonical)
+        })
     }
 
     /// All metrics that ever had exactly this ID, newest first.
@@ -352,6 +365,25 @@ impl Names {
             next = state.older[id.0 as usize];
         }
         found
+    }
+
+    /// A metric of exactly this ID that a commit has made, be it dropped again or not, and that is newer than `known`.
+    pub(crate) fn made_after(
+        &self,
+        namespace: NamespaceId,
+        id: &[u8],
+        known: Option<MetricId>,
+    ) -> Option<Metric> {
+        let state = self.state.lock();
+        let mut next = state.find(namespace, id);
+        while let Some(id) = next.filter(|id| known.is_none_or(|known| *id > known)) {
+            let metric = state.metrics[id.0 as usize].as_ref();
+            if let Some(metric) = metric.filter(|metric| metric.is_created()) {
+                return Some(metric.clone());
+            }
+            next = state.older[id.0 as usize];
+        }
+        None
     }
 
     /// The metric with this number.
@@ -557,6 +589,40 @@ mod tests {
         let second = names.metric(&namespace, b"m").expect("valid");
         assert_ne!(first, second);
         assert_eq!(names.ids_of(namespace.id(), b"m"), [second, first]);
+    }
+
+    #[test]
+    fn what_was_made_of_an_id_is_told_apart_by_number() {
+        let (names, namespace) = names();
+        let first = names.metric(&namespace, b"m").expect("valid");
+        let made_after = |known| names.made_after(namespace.id(), b"m", known);
+        assert_eq!(made_after(None), None, "named is not made");
+        first.set_created();
+        assert_eq!(made_after(None), Some(first.clone()));
+        first.set_dropped();
+        assert_eq!((made_after(None), made_after(Some(first.id()))), (Some(first.clone()), None));
+        let second = names.metric(&namespace, b"m").expect("valid");
+        assert_eq!(made_after(Some(first.id())), None);
+        second.set_created();
+        assert_eq!(made_after(Some(first.id())), Some(second));
+        assert_eq!(names.made_after(namespace.id(), b"n", None), None);
+    }
+
+    #[test]
+    fn each_spelling_is_consulted_once_the_given_one_first() {
+        let (names, namespace) = names();
+        let consulted = |id: &[u8]| {
+            let mut spellings = Vec::new();
+            names.resolve(&namespace, id, |spelling, _| {
+                spellings.push(spelling.to_vec());
+                None
+            });
+            spellings
+        };
+        let (raw, canonical) = (&br#"m{b="1",a="2"}"#[..], &br#"m{a="2",b="1"}"#[..]);
+        assert_eq!(consulted(raw), [raw, canonical]);
+        assert_eq!(consulted(canonical), [canonical]);
+        assert_eq!(consulted(b"m"), [b"m"]);
     }
 
     #[test]

@@ -88,6 +88,10 @@ impl<T> Mutex<T> {
         MutexGuard { guard: Some(guard), mutex: self }
     }
 
+    pub(crate) fn into_inner(self) -> T {
+        self.lock.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
     pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.switch.load(Ordering::Relaxed);
         let guard = self.lock.try_lock().ok()?;

@@ -207,8 +207,8 @@ impl WriteTransaction {
         &self.snapshot
     }
 
-    /// The metric of this ID in the default namespace, if it exists here, staged changes included. Where it does not, a checked transaction
-    /// has the name remembered, as [`Database::metric`](crate::Database::metric) does.
+    /// The metric of this ID in the default namespace, if it exists here, staged changes included. An ID in any order of its tags is looked for as
+    /// it is, then in its canonical form; a checked transaction remembers for each whether it was there. Nothing is named by that.
     pub fn metric(&self, id: impl AsRef<[u8]>) -> Option<Metric> {
         let default = self.snapshot.transaction().namespaces.first()?;
         self.metric_in(default, id)
@@ -217,17 +217,7 @@ impl WriteTransaction {
     /// As [`WriteTransaction::metric`], in a namespace.
     pub fn metric_in(&self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Option<Metric> {
         let names = &self.engine.core().names;
-        let found = names.lookup(namespace, id.as_ref(), |metric| self.exists(metric));
-        if let Some(checked) = &self.checked {
-            // An ID that is not there gets a number, so that its making can be noticed. One that nobody can make gets none.
-            while let Some(metric) = found.clone().or_else(|| names.metric(namespace, id.as_ref()).ok()) {
-                // Made and dropped between the two lines; the next of its name is what matters.
-                if checked.reads.lock().existence(self.snapshot.transaction(), &metric) {
-                    break;
-                }
-            }
-        }
-        found
+        names.resolve(namespace, id.as_ref(), |id, known| self.choose(namespace, id, known))
     }
 
     /// As [`WriteTransaction::metric`], of the metric with this name and these tags, in any order.
@@ -243,12 +233,14 @@ impl WriteTransaction {
 
     /// Whether the metric exists here, staged changes included.
     pub fn contains(&self, metric: &Metric) -> bool {
-        if let Some(checked) = &self.checked
-            && self.is_own(metric)
-        {
-            checked.reads.lock().existence(self.snapshot.transaction(), metric);
-        }
-        self.exists(metric)
+        self.staged_existence(metric).unwrap_or_else(|| {
+            if let Some(checked) = &self.checked
+                && self.is_own(metric)
+            {
+                checked.reads.lock().existence(self.snapshot.transaction(), metric);
+            }
+            self.snapshot.contains(metric)
+        })
     }
 
     /// The points of a metric within bounds as they would be if this were committed now, over the snapshot; in time order, `.rev()` for the
@@ -313,8 +305,8 @@ impl WriteTransaction {
         }
         // Not held while committing: nobody shall keep the memory of a state that no one reads any more.
         drop(snapshot);
-        let reads = checked.as_ref().map(|checked| checked.reads.lock());
-        engine.commit(staged, durability, reads.as_deref())
+        let reads = checked.map(|checked| checked.reads.into_inner());
+        engine.commit(staged, durability, reads.as_ref())
     }
 
     /// Forgets the changes, as dropping the transaction does.
@@ -344,12 +336,38 @@ impl WriteTransaction {
             || self.checked.as_ref().is_some_and(|checked| !checked.written.contains(&metric.id()))
     }
 
-    fn exists(&self, metric: &Metric) -> bool {
-        let staged = match self.is_unwritten(metric) {
+    /// Whether a metric exists after the staged commands; none if they leave that as it is.
+    fn staged_existence(&self, metric: &Metric) -> Option<bool> {
+        match self.is_unwritten(metric) {
             true => None,
             false => overlay::existence(self.staged.commands_of(metric.id())),
-        };
-        staged.unwrap_or_else(|| self.snapshot.contains(metric))
+        }
+    }
+
+    /// Of all metrics that ever had an ID, newest first, the one that it stands for here. What the staged commands do not decide is
+    /// noted.
+    fn choose(&self, namespace: &Namespace, id: &[u8], known: Vec<Metric>) -> Option<Metric> {
+        // The newest of which nothing has to be noted: what it is to this transaction, nobody else can change.
+        let mut decided = None;
+        for metric in known {
+            match self.staged_existence(&metric) {
+                Some(true) => return Some(metric),
+                None if self.snapshot.contains(&metric) => {
+                    if let Some(checked) = &self.checked {
+                        checked.reads.lock().existence(self.snapshot.transaction(), &metric);
+                    }
+                    return Some(metric);
+                }
+                None if !metric.is_dropped() => {}
+                Some(false) | None => {
+                    decided.get_or_insert(metric.id());
+                }
+            }
+        }
+        if let Some(checked) = &self.checked {
+            checked.reads.lock().absence(namespace, id, decided);
+        }
+        None
     }
 
     /// What the staged commands do to a metric within a range of time.
