@@ -160,7 +160,7 @@ impl Database {
             return Ok(namespace);
         }
         let mut txn = self.begin_write();
-        txn.create_namespace(&namespace);
+        txn.create_namespace(&namespace)?;
         txn.commit()?;
         Ok(namespace)
     }

@@ -211,6 +211,27 @@ fn who_waits_hears_of_the_end() {
     waiting(|_, _| ()).expect("otherwise it goes on");
 }
 
+/// `close` waits for the commits that have a number; who waits for their bytes does not.
+#[test]
+fn who_waits_hears_of_close_at_once() {
+    let disk = SimulatedDisk::new(5);
+    let db = on(&disk);
+    thread::scope(|scope| {
+        let hold = disk.hold_syncs();
+        let first = scope.spawn(|| of_mib(&db, 3).commit());
+        assert!(hold.wait_for(1, PATIENCE), "the first commit syncs");
+        let second = scope.spawn(|| of_mib(&db, 3).commit());
+        thread::sleep(Duration::from_millis(100));
+        let closing = scope.spawn(|| db.clone().close());
+        patiently("it hears of the next publication only", || second.is_finished());
+        assert!(!first.is_finished() && !closing.is_finished());
+        drop(hold);
+        assert!(matches!(second.join().expect("no panic"), Err(Error::Closed)));
+        first.join().expect("no panic").expect("a commit");
+        closing.join().expect("no panic").expect("it closes");
+    });
+}
+
 #[test]
 fn many_threads_commit_much_more_than_the_limit() {
     for db in [memory(), on(&SimulatedDisk::new(4))] {

@@ -280,6 +280,8 @@ impl Core {
     pub(crate) fn close(&self) {
         let mut log = self.log.lock();
         log.closed = true;
+        // Who waits for bytes or space hears of it now.
+        self.changed.notify_all();
         while log.stop.is_none() && (!log.in_flight.is_empty() || log.publishing.is_some()) {
             log = self.changed.wait(log);
         }
@@ -329,6 +331,13 @@ impl Core {
                 log = self.changed.wait(log);
                 continue;
             }
+            // The first drop since staging began came after the look outside. A large record is not read under this lock.
+            if self.drops.load(Ordering::Acquire) != staged.drops_seen && !staged.knows_written() {
+                drop(log);
+                staged.written(&commit.record, &self.names);
+                log = self.log.lock();
+                continue;
+            }
             if let Some(place) = place.take() {
                 log.budget.leave(place);
                 self.changed.notify_all();
@@ -364,11 +373,8 @@ impl Core {
         if drops == staged.drops_seen {
             return Ok(());
         }
-        for command in Commands::new(&record.bytes).map_while(Result::ok) {
-            let metric = command.metric().and_then(|id| self.names.metric_by_id(id));
-            if let Some(metric) = metric.filter(|metric| metric.is_dropped()) {
-                return Err(Error::MetricDropped(metric.to_string()));
-            }
+        if let Some(metric) = staged.written(record, &self.names).iter().find(|metric| metric.is_dropped()) {
+            return Err(Error::MetricDropped(metric.to_string()));
         }
         staged.drops_seen = drops;
         Ok(())

@@ -9,7 +9,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
 use crate::error::{Error, Result};
-use crate::names::{Metric, MetricId, Namespace};
+use crate::names::{Metric, MetricId, Names, Namespace};
 use crate::sync::Arc;
 
 use super::partition_map::Cover;
@@ -38,8 +38,10 @@ pub(crate) struct Staged {
     pub(crate) meta_keys: Vec<Box<[u8]>>,
     created: HashSet<MetricId, RandomState>,
     dropped: HashSet<MetricId, RandomState>,
-    /// How many drops had been sequenced when staging began.
+    /// How many drops had been sequenced when staging began, or when it was last seen that none concerns this.
     pub(crate) drops_seen: u64,
+    /// The metrics it has commands for, each once. Only if somebody had to know.
+    written: Option<Vec<Metric>>,
     /// What is staged, in bytes, and how much may be.
     bytes: usize,
     bytes_max: usize,
@@ -55,6 +57,15 @@ pub(crate) struct Record {
     pub(crate) global: Range<usize>,
     /// What it takes in memory.
     pub(crate) staged_bytes: usize,
+}
+
+/// Where staging stood, but for its sections.
+#[derive(Clone, Copy)]
+struct Mark {
+    bytes: usize,
+    creates: usize,
+    namespaces: usize,
+    global: Option<SectionMark>,
 }
 
 /// Whether a command makes its metric.
@@ -89,6 +100,7 @@ impl Staged {
             created: HashSet::default(),
             dropped: HashSet::default(),
             drops_seen,
+            written: None,
             bytes: 0,
             bytes_max,
         }
@@ -113,13 +125,12 @@ impl Staged {
     pub(crate) fn row(&mut self, at: i64, row: &[(Metric, f64)]) -> Result<()> {
         row.iter().try_for_each(|(metric, _)| self.check(metric))?;
         let marks: Vec<SectionMark> = self.sections.iter().map(|(_, section)| section.mark()).collect();
-        let (bytes, creates) = (self.bytes, self.creates.len());
+        let mark = self.mark();
         let staged = row.iter().try_for_each(|(metric, value)| self.point(metric, at, *value));
         if staged.is_err() {
             self.sections.truncate(marks.len());
             self.sections.iter_mut().zip(marks).for_each(|((_, section), mark)| section.rewind(mark));
-            self.forget_creates(creates);
-            self.bytes = bytes;
+            self.rewind(mark);
         }
         staged
     }
@@ -169,12 +180,10 @@ impl Staged {
         Ok(())
     }
 
-    pub(crate) fn create_namespace(&mut self, namespace: &Namespace) {
-        let global = self.global();
-        let before = global.mark().size();
-        global.namespace(namespace.id(), namespace.name(), namespace.options());
-        self.bytes += self.global().mark().size() - before;
+    pub(crate) fn create_namespace(&mut self, namespace: &Namespace) -> Result<()> {
+        self.write_global(|global| global.namespace(namespace.id(), namespace.name(), namespace.options()))?;
         self.namespaces.push(namespace.clone());
+        Ok(())
     }
 
     pub(crate) fn put_meta(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
@@ -196,17 +205,16 @@ impl Staged {
     fn write(&mut self, metric: &Metric, making: Making, put: impl FnOnce(&mut SectionWriter)) -> Result<()> {
         self.check(metric)?;
         let place = self.section(metric.id());
-        let before = self.sections[place].1.mark();
-        let creates = self.creates.len();
+        let (before, mark) = (self.sections[place].1.mark(), self.mark());
         if making == Making::Always || making == Making::IfNew && !metric.is_created() {
-            self.stage_creation(metric, place);
+            self.stage_creation(metric, place)?;
         }
         let section = &mut self.sections[place].1;
         put(section);
         let bytes = self.bytes + section.mark().size() - before.size();
         if bytes > self.bytes_max {
             section.rewind(before);
-            self.forget_creates(creates);
+            self.rewind(mark);
             return Err(Error::StagedBytes { bytes, max: self.bytes_max });
         }
         self.bytes = bytes;
@@ -228,24 +236,42 @@ impl Staged {
         Ok(())
     }
 
-    /// Forgets all creations but the first so many. Their namespaces stay: who names one makes it anyway.
-    fn forget_creates(&mut self, kept: usize) {
-        for metric in self.creates.drain(kept..) {
-            self.created.remove(&metric.id());
+    fn mark(&self) -> Mark {
+        Mark {
+            bytes: self.bytes,
+            creates: self.creates.len(),
+            namespaces: self.namespaces.len(),
+            global: self.global.as_ref().map(SectionWriter::mark),
         }
     }
 
-    /// Stages the metric's creation, once.
-    fn stage_creation(&mut self, metric: &Metric, place: usize) {
-        if self.created.insert(metric.id()) {
-            let namespace = metric.namespace();
-            if !namespace.is_created() && !self.namespaces.contains(namespace) {
-                self.create_namespace(namespace);
-            }
-            let section = &mut self.sections[place].1;
-            section.create(metric.id(), namespace.id(), metric.name(), metric.tag_list());
-            self.creates.push(metric.clone());
+    /// Forgets what was staged since it stood there. The sections are the caller's to rewind.
+    fn rewind(&mut self, mark: Mark) {
+        self.bytes = mark.bytes;
+        for metric in self.creates.drain(mark.creates..) {
+            self.created.remove(&metric.id());
         }
+        self.namespaces.truncate(mark.namespaces);
+        match (&mut self.global, mark.global) {
+            (Some(global), Some(mark)) => global.rewind(mark),
+            (global, _) => *global = None,
+        }
+    }
+
+    /// Stages the metric's creation, once. What would be too much is not staged.
+    fn stage_creation(&mut self, metric: &Metric, place: usize) -> Result<()> {
+        if self.created.contains(&metric.id()) {
+            return Ok(());
+        }
+        let namespace = metric.namespace();
+        if !namespace.is_created() && !self.namespaces.contains(namespace) {
+            self.create_namespace(namespace)?;
+        }
+        let section = &mut self.sections[place].1;
+        section.create(metric.id(), namespace.id(), metric.name(), metric.tag_list());
+        self.created.insert(metric.id());
+        self.creates.push(metric.clone());
+        Ok(())
     }
 
     /// The place of the section for a metric's commands.
@@ -283,6 +309,28 @@ impl Staged {
         self.sections.iter().map(|(_, section)| section).chain(&self.global).all(SectionWriter::is_empty)
     }
 
+    /// The metrics that the record sealed of this has commands for. The first time this reads the record, which takes long if it is
+    /// large.
+    pub(crate) fn written(&mut self, record: &Record, names: &Names) -> &[Metric] {
+        self.written.get_or_insert_with(|| {
+            let commands = Commands::new(&record.bytes).map_while(Result::ok);
+            let mut ids: Vec<MetricId> = Vec::new();
+            for id in commands.filter_map(|command| command.metric()) {
+                if ids.last() != Some(&id) {
+                    ids.push(id);
+                }
+            }
+            ids.sort_unstable();
+            ids.dedup();
+            ids.into_iter().filter_map(|id| names.metric_by_id(id)).collect()
+        })
+    }
+
+    /// Whether [`Staged::written`] has an answer at hand.
+    pub(crate) fn knows_written(&self) -> bool {
+        self.written.is_some()
+    }
+
     /// The bytes that the log will get.
     pub(crate) fn seal(&mut self) -> Record {
         let mut bytes = self.global.take().map_or_else(Vec::new, |global| global.into_parts().0);
@@ -306,5 +354,96 @@ fn limit(what: &'static str, bytes: &[u8], max: usize) -> Result<()> {
     match bytes.len() {
         len if len > max => Err(Error::TooLong { what, len, max }),
         _ => Ok(()),
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::names::{DEFAULT_NAMESPACE, NamespaceOptions};
+
+    const OPTIONS: NamespaceOptions = NamespaceOptions { block_ns: 7_200_000_000_000, shards: 4 };
+
+    fn names() -> (Names, Namespace) {
+        let names = Names::new(7, OPTIONS);
+        let default = names.namespace(DEFAULT_NAMESPACE, OPTIONS).expect("default");
+        (names, default)
+    }
+
+    fn refused(result: Result<()>) -> bool {
+        matches!(result, Err(Error::StagedBytes { bytes, max }) if bytes > max)
+    }
+
+    /// A namespace that nobody has made, and a metric in it whose name is long.
+    fn unmade(names: &Names) -> (Namespace, Metric) {
+        let namespace = names.namespace("unmade", OPTIONS).expect("valid");
+        let metric = names.metric(&namespace, &[b'm'; 1_000]).expect("valid");
+        (namespace, metric)
+    }
+
+    #[test]
+    fn a_refused_write_leaves_no_namespace_and_no_bytes() {
+        type Write = fn(&mut Staged, &Metric) -> Result<()>;
+        let writes: [(&str, Write); 3] = [
+            ("point", |staged, metric| staged.point(metric, 1, 1.0)),
+            ("row", |staged, metric| staged.row(1, &[(metric.clone(), 1.0)])),
+            ("creation", |staged, metric| staged.create(metric)),
+        ];
+        for (name, write) in writes {
+            for has_global in [false, true] {
+                let (names, default) = names();
+                let (namespace, metric) = unmade(&names);
+                let mut staged = Staged::new(7, 2, 0, 500);
+                if has_global {
+                    staged.put_meta(b"k", b"v").expect("small");
+                }
+                let before = staged.bytes;
+                assert!(refused(write(&mut staged, &metric)), "{name}");
+                assert_eq!(
+                    (staged.bytes, staged.namespaces.len(), staged.creates.len()),
+                    (before, 0, 0),
+                    "{name}"
+                );
+                assert_eq!(staged.is_empty(), !has_global, "{name}: there is nothing more to commit");
+                assert_eq!(staged.global_commands().count(), usize::from(has_global), "{name}");
+
+                // All that is left can be used, and is counted.
+                let small = names.metric(&namespace, b"m").expect("valid");
+                staged.point(&small, 1, 1.0).expect("small");
+                assert_eq!(staged.namespaces, [namespace], "{name}: its making was not forgotten");
+                staged.point(&names.metric(&default, b"m").expect("valid"), 1, 1.0).expect("small");
+                let sections = staged.sections.iter().map(|(_, section)| section).chain(&staged.global);
+                let sizes: usize = sections.map(|section| section.mark().size() - 1).sum();
+                assert_eq!(staged.bytes, sizes, "{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_namespace_counts_and_is_refused_if_it_is_too_much() {
+        let (names, default) = names();
+        let namespace = names.namespace(&"n".repeat(200), OPTIONS).expect("valid");
+        let metric = names.metric(&namespace, b"m").expect("valid");
+        let mut staged = Staged::new(7, 2, 0, 100);
+        assert!(refused(staged.create_namespace(&namespace)));
+        assert!(refused(staged.point(&metric, 1, 1.0)));
+        assert!(staged.is_empty() && staged.namespaces.is_empty() && staged.creates.is_empty());
+        staged.point(&names.metric(&default, b"m").expect("valid"), 1, 1.0).expect("small");
+    }
+
+    #[test]
+    fn what_is_written_is_each_metric_once() {
+        let (names, default) = names();
+        let metrics = ["a", "b", "c"].map(|name| names.metric(&default, name.as_bytes()).expect("valid"));
+        let mut staged = Staged::new(7, 2, 0, usize::MAX);
+        for at in 0..3 {
+            staged.point(&metrics[2], at, 1.0).expect("staged");
+            staged.point(&metrics[0], at, 1.0).expect("staged");
+        }
+        staged.put_meta(b"k", b"v").expect("staged");
+        let record = staged.seal();
+        assert!(!staged.knows_written());
+        assert_eq!(staged.written(&record, &names), [metrics[0].clone(), metrics[2].clone()]);
+        assert!(staged.knows_written());
     }
 }

@@ -313,8 +313,11 @@ impl WriteTransaction {
     pub fn rollback(self) {}
 
     /// Stages that a namespace exists.
-    pub(crate) fn create_namespace(&mut self, namespace: &Namespace) {
-        self.staged.create_namespace(namespace);
+    ///
+    /// # Errors
+    /// [`Error::StagedBytes`]: nothing was staged.
+    pub(crate) fn create_namespace(&mut self, namespace: &Namespace) -> Result<()> {
+        self.staged.create_namespace(namespace)
     }
 
     /// For each write.
