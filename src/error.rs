@@ -64,25 +64,28 @@ pub enum Error {
         /// The newest format version that this crate knows.
         supported: u32,
     },
-    /// An earlier write or sync of the log failed, so nothing more can be promised. Reads go on; reopen to recover. A
-    /// commit that returned this may be there after reopening, entirely, or not at all.
-    #[error("stopped after a failed write of the commit log; reopen the database to recover")]
+    /// An earlier write or sync of the log failed, or a commit panicked, so nothing more can be promised. Reads go on; reopen to recover.
+    /// A commit that returned this may be there after reopening, entirely, or not at all.
+    #[error("stopped after {}; reopen the database to recover", stopped_by(cause))]
     Stopped {
-        /// What failed; `None` if it was a panic.
+        /// What failed; `None` if it was a panic, or was reported before.
         #[source]
         cause: Option<Arc<Error>>,
     },
     /// [`Database::close`](crate::Database::close) was called on this database. Snapshots taken before stay readable.
-    #[error("the database is closed")]
+    #[error("the database is closed; open it again to write")]
     Closed,
     /// Another commit changed what this [checked](crate::Database::begin_checked) transaction had read. Nothing was committed. A new
     /// transaction sees the change: begin again, or let [`Database::transact`](crate::Database::transact) do that.
-    #[error("{what} {name} was changed after this transaction read it; begin again")]
+    #[error("{what} {name} was changed after this transaction read it{}", what_next(*attempts))]
     Conflict {
         /// What it is: `metric` or `metadata`.
         what: &'static str,
         /// The metric's ID, or the key of the metadata, as text.
         name: String,
+        /// How many attempts `transact` made, which [`Options::attempts`](crate::Options::attempts) limits; `None` if the program began
+        /// the transaction itself.
+        attempts: Option<u32>,
     },
     /// The metric was dropped; ask for it by name again to get its successor.
     #[error("metric {0} was dropped; resolve its name again")]
@@ -166,6 +169,23 @@ pub enum Error {
     /// A compressed stream in memory does not decode; a bug in this crate or damaged memory.
     #[error("a compressed stream does not decode")]
     Decode(#[from] crate::m3tsz::DecodeError),
+}
+
+/// The part of a message that says why the database stopped.
+fn stopped_by(cause: &Option<Arc<Error>>) -> &'static str {
+    match cause {
+        Some(_) => "a failed write of the commit log",
+        None => "a panic or an earlier failure",
+    }
+}
+
+/// The part of a message that says what to do after a conflict.
+fn what_next(attempts: Option<u32>) -> String {
+    match attempts {
+        None => "; begin again".to_owned(),
+        Some(1) => " in the only attempt; allow more with Options::attempts".to_owned(),
+        Some(attempts) => format!(" in the last of {attempts} attempts; allow more with Options::attempts"),
+    }
 }
 
 /// The part of a message that names a metric.

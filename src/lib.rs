@@ -7,7 +7,7 @@
 //! | open, configure, close | [`Database`], [`Options`], [`Durability`], [`OpenReport`] |
 //! | name a metric | [`Database::metric`], [`Database::metric_with_tags`], [`Metric`], [`Namespace`] |
 //! | write | [`Database::append`], [`Database::begin_write`], [`WriteTransaction`] |
-//! | write what depends on what is read | [`Database::transact`], [`Database::begin_checked`], [`Options::attempts`] |
+//! | write what depends on what is read | [`Database::transact`], [`Database::try_transact`], [`Database::begin_checked`], [`Options::attempts`] |
 //! | read | [`Database::snapshot`], [`Snapshot`], [`Range`], [`Blocks`] |
 //! | handle failure | [`Error`] |
 //! | test a program against power cuts | [`io::SimulatedDisk`], [`Options::open_on`] |

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chronolith::io::{CutState, Fault, SimulatedDisk};
 use chronolith::planted::Bug;
 use chronolith::{
-    Database, Durability, Error, Metric, Options, Result, Snapshot, Timestamp, WriteTransaction,
+    Database, Durability, Error, Metric, Options, Result, Snapshot, Timestamp, Version, WriteTransaction,
 };
 
 fn secs(secs: i64) -> Timestamp {
@@ -31,7 +31,7 @@ fn with_metrics<const N: usize>(db: &Database, names: [&str; N]) -> [Metric; N] 
 /// Of what the conflict is: `metric a`.
 fn conflict<T: std::fmt::Debug>(result: Result<T>) -> String {
     match result {
-        Err(Error::Conflict { what, name }) => format!("{what} {name}"),
+        Err(Error::Conflict { what, name, .. }) => format!("{what} {name}"),
         other => panic!("{other:?}"),
     }
 }
@@ -579,7 +579,7 @@ fn a_condition_over_two_metrics_holds() {
                 let (db, a, b) = (&db, &a, &b);
                 scope.spawn(move || {
                     db.transact(|txn| {
-                        let value = |metric| Ok::<_, Error>(txn.latest(metric)?.map_or(0.0, |p| p.value));
+                        let value = |metric| txn.latest(metric).map(|point| point.map_or(0.0, |p| p.value));
                         match value(a)? + value(b)? {
                             sum if sum > 1.0 => txn.append(mine, secs(10 * round + 1), 0.0),
                             _ => Ok(()),
@@ -607,8 +607,36 @@ fn attempts_are_bounded_and_each_sees_what_it_lost_against() {
         txn.append(&metric, secs(1_000), 0.0)?;
         db.append(&metric, secs(i64::from(run) + 1), f64::from(run) + 1.0)
     };
-    assert_eq!(conflict(db.transact(lose)), "metric m");
+    let error = db.transact(lose).expect_err("it loses each time");
+    assert_eq!(
+        error.to_string(),
+        "metric m was changed after this transaction read it in the last of 5 attempts; allow more with Options::attempts"
+    );
+    assert!(matches!(error, Error::Conflict { what: "metric", name, attempts: Some(5) } if name == "m"));
     assert_eq!(runs.load(Ordering::Relaxed), 5);
+}
+
+#[test]
+fn the_version_of_what_was_written_or_read_is_returned() {
+    fn write_two(db: &Database) -> Result<Version> {
+        let metric = db.metric("m")?;
+        let ((), version) = db.transact(|txn| {
+            txn.append(&metric, secs(1), 1.0)?;
+            txn.append(&metric, secs(2), 2.0)?;
+            Ok(())
+        })?;
+        Ok(version)
+    }
+    let db = memory();
+    let before = db.snapshot().version();
+    let written = write_two(&db).expect("commits");
+    assert!(written > before);
+    assert_eq!(db.snapshot().version(), written);
+
+    let metric = db.metric("m").expect("valid");
+    let (value, read) = db.transact(|txn| txn.latest(&metric)).expect("it changes nothing");
+    assert_eq!((value.map(|point| point.value), read), (Some(2.0), written));
+    assert_eq!(db.snapshot().version(), written, "that was no commit");
 }
 
 #[test]
@@ -626,7 +654,7 @@ fn the_closures_error_rolls_back_and_is_returned_at_once() {
     let db = memory();
     let [metric] = with_metrics(&db, ["m"]);
     let mut runs = 0;
-    let result: Result<(), Mine> = db.transact(|txn| {
+    let result: Result<((), Version), Mine> = db.try_transact(|txn| {
         runs += 1;
         txn.append(&metric, secs(1), 1.0)?;
         Err(Mine::Enough)
@@ -635,7 +663,8 @@ fn the_closures_error_rolls_back_and_is_returned_at_once() {
     assert_eq!((runs, committed(&db.snapshot(), &metric)), (1, vec![(0, 0.0)]));
 
     let [foreign] = with_metrics(&memory(), ["m"]);
-    let result: Result<(), Mine> = db.transact(|txn| Ok(txn.append(&foreign, secs(1), 1.0)?));
+    let result: Result<((), Version), Mine> =
+        db.try_transact(|txn| Ok(txn.append(&foreign, secs(1), 1.0)?));
     assert!(matches!(result, Err(Mine::Database(Error::ForeignMetric(_)))));
 }
 
@@ -659,7 +688,7 @@ fn a_metric_dropped_under_the_closures_feet_is_found_anew() {
             if runs == 1 && drop_at == "after the write" {
                 drop_it()?;
             }
-            Ok::<_, Error>(())
+            Ok(())
         })
         .expect("the second attempt");
         assert_eq!(runs, 2, "{drop_at}");
@@ -667,6 +696,43 @@ fn a_metric_dropped_under_the_closures_feet_is_found_anew() {
         let metric = snapshot.metric("m").expect("made again");
         assert_eq!(committed(&snapshot, &metric), [(7, 7.0)]);
     }
+}
+
+/// A drop that has its number keeps the metric from being written, and shows when it is published: the next attempt waits for that.
+#[test]
+fn after_a_drop_on_its_way_the_next_attempt_no_longer_sees_the_metric() {
+    let disk = SimulatedDisk::new(13);
+    let options = Options::new().workers(0).attempts(2).log_segment_bytes_min(1 << 20);
+    let db = options.open_on(Arc::new(disk.clone()), "/db").expect("opens");
+    let [metric] = with_metrics(&db, ["m"]);
+    std::thread::scope(|scope| {
+        let (db, metric) = (&db, &metric);
+        let mut hold = Some(disk.hold_syncs());
+        let mut runs = 0;
+        let committed = db.transact(|txn| {
+            runs += 1;
+            // Not a checked read: it is the write alone that fails.
+            let found = txn.snapshot().metric("m");
+            assert_eq!(found.is_some(), runs == 1, "attempt {runs}");
+            txn.append(&found.map_or_else(|| db.metric("m"), Ok)?, secs(7), 7.0)?;
+            if runs == 1 {
+                scope.spawn(move || {
+                    let mut other = db.begin_write();
+                    other.drop_metric(metric).and_then(|()| other.commit()).expect("commits");
+                });
+                let hold = hold.take().expect("the first run");
+                assert!(hold.wait_for(1, Duration::from_secs(60)), "the drop syncs");
+                scope.spawn(move || {
+                    // Long enough for an attempt that does not wait.
+                    std::thread::sleep(Duration::from_millis(200));
+                    drop(hold);
+                });
+            }
+            Ok(())
+        });
+        committed.expect("the second attempt makes it anew");
+        assert_eq!(runs, 2);
+    });
 }
 
 #[test]

@@ -132,7 +132,10 @@ fn stopped() {
     assert!(matches!(refused, Err(Error::Stopped { .. })), "a failed sync is never retried: {refused:?}");
     let kind = refused.as_ref().err().and_then(Error::io_kind);
     assert_eq!(kind, Fault::InputOutput.error().kind().into(), "it says what failed");
-    assert!(std::error::Error::source(&refused.unwrap_err()).is_some());
+    let refused = refused.unwrap_err();
+    assert!(std::error::Error::source(&refused).is_some());
+    let message = "stopped after a failed write of the commit log; reopen the database to recover";
+    assert_eq!(refused.to_string(), message);
     assert!(matches!(db.stats().stop_cause.as_deref(), Some(Error::Io { .. })));
     assert!(matches!(db.sync(), Err(Error::Stopped { .. })));
     assert!(db.stats().stopped);
@@ -154,7 +157,9 @@ fn closed() {
     let mut txn = other.begin_write();
     txn.append(&metric, AT, 2.0).expect("staging");
     db.close().expect("it closes");
-    assert!(matches!(txn.commit(), Err(Error::Closed)));
+    let refused = txn.commit().expect_err("closed");
+    assert!(matches!(refused, Error::Closed));
+    assert_eq!(refused.to_string(), "the database is closed; open it again to write");
     assert!(matches!(other.append(&metric, AT, 3.0), Err(Error::Closed)));
     assert_eq!(snapshot.latest(&metric).expect("a read").map(|point| point.value), Some(1.0));
 }
@@ -318,9 +323,28 @@ fn conflict() {
     txn.append(&metric, AT, 1.0).expect("staged");
     db.append(&metric, AT, 2.0).expect("a commit");
     match txn.commit() {
-        Err(error @ Error::Conflict { .. }) => {
+        Err(error @ Error::Conflict { attempts: None, .. }) => {
             assert_eq!(error.to_string(), "metric m was changed after this transaction read it; begin again");
         }
         other => panic!("{other:?}"),
     }
+
+    let db = Options::new().workers(0).attempts(1).open_in_memory().expect("it opens");
+    let metric = db.metric("m").expect("a metric");
+    let message = "metric m was changed after this transaction read it in the only attempt; \
+                   allow more with Options::attempts";
+    let lost = db.transact(|txn| {
+        txn.latest(&metric)?;
+        txn.append(&metric, AT, 1.0)?;
+        db.append(&metric, AT, 2.0)
+    });
+    assert_eq!(lost.expect_err("a conflict").to_string(), message);
+    // Noticed by a write, before the commit.
+    let lost = db.transact(|txn| {
+        let mut other = db.begin_write();
+        other.drop_metric(&metric)?;
+        other.commit()?;
+        txn.append(&metric, AT, 1.0)
+    });
+    assert_eq!(lost.expect_err("a conflict").to_string(), message);
 }

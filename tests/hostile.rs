@@ -231,7 +231,12 @@ fn a_panic_while_writing_the_log_stops_the_database_and_hangs_nobody() {
     assert!(ends(move || db2.append(&metric2, secs(2), 1.0)).is_err(), "the panic comes through");
     let (db2, metric2) = (db.clone(), metric.clone());
     let next = ends(move || db2.append(&metric2, secs(3), 1.0)).expect("no panic");
-    assert!(matches!(next, Err(Error::Stopped { .. })));
+    let next = next.expect_err("it stopped");
+    assert!(matches!(next, Error::Stopped { cause: None }));
+    assert_eq!(
+        next.to_string(),
+        "stopped after a panic or an earlier failure; reopen the database to recover"
+    );
     assert_eq!(count(&db.snapshot(), &metric), 1, "reads go on");
     let closed = ends(move || db.close().map(|_| ())).expect("no panic");
     assert!(matches!(closed, Err(Error::Stopped { .. })));

@@ -15,7 +15,7 @@ const AT: Timestamp = Timestamp::EPOCH;
 
 /// The program: adds one to a counter.
 fn increment(db: &Database, counter: &Metric) -> Result<()> {
-    db.transact(|txn| add_one(txn, counter))
+    db.transact(|txn| add_one(txn, counter)).map(drop)
 }
 
 fn add_one(txn: &mut WriteTransaction, counter: &Metric) -> Result<()> {

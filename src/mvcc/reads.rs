@@ -165,7 +165,7 @@ impl Core {
     /// The first thing that is not as it was read. Under the log's lock, so that nothing is pushed meanwhile.
     fn conflict(&self, log: &Log, reads: &Reads) -> Option<Conflict> {
         let metric = |metric: &Metric, version| {
-            let error = Error::Conflict { what: "metric", name: metric.to_string() };
+            let error = Error::Conflict { what: "metric", name: metric.to_string(), attempts: None };
             Some(Conflict { error, version })
         };
         let is_absence_unchecked = self.planted.has(Bug::AbsenceUnchecked);
@@ -205,7 +205,8 @@ impl Core {
             return None;
         }
         let conflict = |key: &[u8], version| {
-            let error = Error::Conflict { what: "metadata", name: key.escape_ascii().to_string() };
+            let name = key.escape_ascii().to_string();
+            let error = Error::Conflict { what: "metadata", name, attempts: None };
             Some(Conflict { error, version })
         };
         // A snapshot may be of a version whose publisher has not yet said so.

@@ -52,6 +52,8 @@ struct Checked {
     written: HashSet<MetricId, RandomState>,
     /// Whether a change to what it began with was noticed before the commit.
     outdated: bool,
+    /// Which attempt of [`Database::transact`](crate::Database::transact) it is, if it is one.
+    attempt: Option<u32>,
 }
 
 impl Checked {
@@ -59,7 +61,7 @@ impl Checked {
     fn note_write(&mut self, snapshot: &Snapshot, metric: &Metric) -> Result<()> {
         if metric.is_dropped() && snapshot.contains(metric) {
             self.outdated = true;
-            return Err(Error::Conflict { what: "metric", name: metric.to_string() });
+            return Err(Error::Conflict { what: "metric", name: metric.to_string(), attempts: self.attempt });
         }
         self.written.insert(metric.id());
         Ok(())
@@ -90,6 +92,7 @@ impl WriteTransaction {
             reads: Mutex::new(Reads::new(txn.snapshot.transaction())),
             written: HashSet::default(),
             outdated: false,
+            attempt: None,
         }));
         txn
     }
@@ -110,6 +113,10 @@ impl WriteTransaction {
     }
 
     /// Stages many points of one metric, in any order; of equal times the last counts. Cheaper than one by one.
+    ///
+    /// One ascending column of 1,024 points or more is encoded here. If it is also newer than what the metric has in memory, its
+    /// commit does not delay others, however many points it has. Otherwise about 250 to 500 nanoseconds are spent for each point between
+    /// the commit's number and its publication, and later commits wait for that: who backfills much commits it in parts.
     ///
     /// # Errors
     /// [`Error::ColumnLengths`], and those of [`WriteTransaction::append`].
@@ -296,8 +303,14 @@ impl WriteTransaction {
     /// and this one are more than [`Options::staged_bytes_max`](crate::Options::staged_bytes_max) together, it waits for them.
     ///
     /// # Errors
-    /// [`Error::Conflict`] if this is [checked](crate::Database::begin_checked) and what it read was changed: a new transaction sees the change. [`Error::MetricDropped`] if a metric it writes to was dropped meanwhile, [`Error::DiskFull`] or [`Error::Io`] if the log got no more
-    /// space, [`Error::Closed`]: nothing happened. [`Error::Stopped`]: not visible until the database is reopened; then it is there entirely or not at all, so look.
+    /// Nothing happened after
+    /// * [`Error::Conflict`]: this is [checked](crate::Database::begin_checked), and what it read was changed. A new transaction sees the change.
+    /// * [`Error::MetricDropped`]: a metric that it writes to was dropped meanwhile.
+    /// * [`Error::DiskFull`], [`Error::Io`]: the log got no more space.
+    /// * [`Error::Closed`]: the database was closed.
+    ///
+    /// After [`Error::Stopped`] the changes are not visible until the database is reopened; then they are there entirely or not at all,
+    /// so look.
     pub fn commit(self) -> Result<Version> {
         let WriteTransaction { engine, snapshot, staged, durability, checked } = self;
         if staged.is_empty() {
@@ -305,8 +318,12 @@ impl WriteTransaction {
         }
         // Not held while committing: nobody shall keep the memory of a state that no one reads any more.
         drop(snapshot);
-        let reads = checked.map(|checked| checked.reads.into_inner());
-        engine.commit(staged, durability, reads.as_ref())
+        let Some(checked) = checked else { return engine.commit(staged, durability, None) };
+        let Checked { reads, attempt, .. } = *checked;
+        engine.commit(staged, durability, Some(&reads.into_inner())).map_err(|error| match error {
+            Error::Conflict { what, name, .. } => Error::Conflict { what, name, attempts: attempt },
+            other => other,
+        })
     }
 
     /// Forgets the changes, as dropping the transaction does.

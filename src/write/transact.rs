@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::WriteTransaction;
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::mvcc::transaction::Version;
 
 /// After this many attempts there is a pause before the next one.
 const ATTEMPTS_AT_ONCE: u32 = 3;
@@ -15,37 +16,50 @@ const PAUSE_MAX: Duration = Duration::from_millis(1);
 
 impl Database {
     /// Runs `change` in a [checked](Database::begin_checked) transaction and commits; after a conflict all over again, until it
-    /// commits or [`Options::attempts`](crate::Options::attempts) are used up. Returns what the last run returned.
+    /// commits or [`Options::attempts`](crate::Options::attempts) are used up. Returns what the last run returned, and the version of the
+    /// commit, or, if that run changed nothing, of the state that it read.
     ///
-    /// If `change` returns an error, the transaction is rolled back and the error returned. `change` may return an error type of its own, which an
-    /// [`Error`] can be turned into. It may run several times, so what it does beside the transaction it may do several times. It sees the
+    /// If `change` returns an error, the transaction is rolled back and the error returned; [`try_transact`](Database::try_transact) is for errors of
+    /// another type. `change` may run several times, so what it does beside the transaction it may do several times. It sees the
     /// state after the commit that it lost against, for which it waits, and after the third attempt it pauses for 10 microseconds to
     /// 1 millisecond more.
     ///
     /// ```
-    /// use chronolith::{Database, Error, Timestamp};
+    /// use chronolith::{Database, Timestamp};
     ///
-    /// # fn main() -> Result<(), Error> {
+    /// # fn main() -> chronolith::Result<()> {
     /// let db = Database::in_memory()?;
     /// let (from, to) = (db.metric("account{id=\"1\"}")?, db.metric("account{id=\"2\"}")?);
     /// db.append(&from, Timestamp::from_secs(0), 100.0)?;
     ///
-    /// let left = db.transact(|txn| {
-    ///     let balance = |metric| Ok::<_, Error>(txn.latest(metric)?.map_or(0.0, |point| point.value));
-    ///     let (ours, theirs) = (balance(&from)?, balance(&to)?);
+    /// let (left, version) = db.transact(|txn| {
+    ///     let ours = txn.latest(&from)?.map_or(0.0, |point| point.value);
+    ///     let theirs = txn.latest(&to)?.map_or(0.0, |point| point.value);
     ///     let now = Timestamp::from_secs(1);
     ///     txn.append(&from, now, ours - 30.0)?;
     ///     txn.append(&to, now, theirs + 30.0)?;
-    ///     Ok::<_, Error>(ours - 30.0)
+    ///     Ok(ours - 30.0)
     /// })?;
     /// assert_eq!(left, 70.0);
+    /// assert_eq!(db.snapshot().version(), version);
     /// # Ok(()) }
     /// ```
     ///
-    /// With an error type of its own:
+    /// # Errors
+    /// * Those of `change`.
+    /// * [`Error::Conflict`] after the last attempt, with their number.
+    /// * Those of [`WriteTransaction::commit`]; but if a metric was dropped meanwhile, the next attempt finds its name anew.
+    pub fn transact<T>(
+        &self,
+        change: impl FnMut(&mut WriteTransaction) -> Result<T>,
+    ) -> Result<(T, Version)> {
+        self.try_transact(change)
+    }
+
+    /// As [`Database::transact`], with an error type of the program's own, which an [`Error`] can be turned into.
     ///
     /// ```
-    /// use chronolith::{Database, Error};
+    /// use chronolith::{Database, Error, Version};
     ///
     /// #[derive(Debug)]
     /// enum ImportError {
@@ -59,13 +73,14 @@ impl Database {
     ///     }
     /// }
     ///
-    /// fn claim(db: &Database, file: &str) -> Result<(), ImportError> {
-    ///     db.transact(|txn| {
+    /// fn claim(db: &Database, file: &str) -> Result<Version, ImportError> {
+    ///     let ((), version) = db.try_transact(|txn| {
     ///         if txn.meta(file).is_some() {
     ///             return Err(ImportError::AlreadyDone);
     ///         }
     ///         Ok(txn.put_meta(file, "done")?)
-    ///     })
+    ///     })?;
+    ///     Ok(version)
     /// }
     ///
     /// # fn main() -> Result<(), Error> {
@@ -76,37 +91,45 @@ impl Database {
     /// ```
     ///
     /// # Errors
-    /// Those of `change`. [`Error::Conflict`] after the last attempt. Those of [`WriteTransaction::commit`]; but if a metric was
-    /// dropped meanwhile, the next attempt finds its name anew.
-    pub fn transact<T, E: From<Error>>(
+    /// As [`Database::transact`].
+    pub fn try_transact<T, E: From<Error>>(
         &self,
         mut change: impl FnMut(&mut WriteTransaction) -> Result<T, E>,
-    ) -> Result<T, E> {
+    ) -> Result<(T, Version), E> {
         let attempts_max = self.engine().options().attempts;
-        let mut attempts = 1;
+        let mut attempt = 1;
         loop {
-            let is_last = attempts >= attempts_max;
+            let is_last = attempt >= attempts_max;
             let mut txn = self.begin_checked();
+            txn.count_attempt(attempt);
             match change(&mut txn) {
-                // A metric was dropped under its feet; a new transaction no longer finds it, once that is published.
                 Err(_) if txn.is_outdated() && !is_last => {
                     drop(txn);
                     self.engine().core().settle()?;
                 }
                 Err(error) => return Err(error),
                 Ok(value) => match txn.commit() {
-                    Ok(_) => return Ok(value),
-                    Err(Error::Conflict { .. } | Error::MetricDropped(_)) if !is_last => {}
+                    Ok(version) => return Ok((value, version)),
+                    // It is returned once the commit behind it is published.
+                    Err(Error::Conflict { .. }) if !is_last => {}
+                    // A new transaction no longer finds the metric once the drop is published, as above.
+                    Err(Error::MetricDropped(_)) if !is_last => self.engine().core().settle()?,
                     Err(error) => return Err(error.into()),
                 },
             }
-            pause_after(attempts);
-            attempts += 1;
+            pause_after(attempt);
+            attempt += 1;
         }
     }
 }
 
 impl WriteTransaction {
+    fn count_attempt(&mut self, attempt: u32) {
+        if let Some(checked) = &mut self.checked {
+            checked.attempt = Some(attempt);
+        }
+    }
+
     /// Whether a write has failed that may succeed in a new transaction.
     fn is_outdated(&self) -> bool {
         self.checked.as_ref().is_some_and(|checked| checked.outdated)
