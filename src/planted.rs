@@ -19,6 +19,8 @@ pub enum Bug {
     PublishWhatIsDurable,
     /// 5: changes of commits that are published together are applied newest first.
     ChangesOutOfOrder,
+    /// 5: changes go into one list for all commits, after the lane is unlocked.
+    ChangesInOneList,
     /// 6: a leader does not wake those who wait.
     ForgetNotifyAfterLeading,
     /// 6: a publisher does not wake those who wait.
@@ -27,7 +29,7 @@ pub enum Bug {
     DurableIsSeq,
     /// 8: a failed log stops behind what is published, not behind what is being published.
     StopIgnoresPublication,
-    /// 9: the list of live versions is published before the transaction that it belongs to.
+    /// 9: the list of live versions is published before the transaction that it belongs to, with what was held before.
     LiveListBeforeTransaction,
     /// 9: whether a retired transaction is alive is looked at before it is replaced.
     LookBeforeSwap,
@@ -54,6 +56,16 @@ pub enum Bug {
     /// 17: a conflict is returned before a new snapshot shows what changed.
     ConflictBeforePublication,
 
+    // Panics, which stop the database.
+    /// Applying a point whose value is [`PANIC_VALUE`] panics.
+    PanicInSlice,
+    /// Validating what a transaction read that also read the metadata [`PANIC_KEY`] panics, with the log and a lane locked.
+    PanicInValidation,
+
+    // Long columns.
+    /// A stream that is adopted gets no mark.
+    AdoptWithoutMark,
+
     // The files.
     /// A commit is called durable when its record is written, before the sync.
     AcknowledgeBeforeSync,
@@ -72,6 +84,11 @@ pub enum Bug {
     /// Recovery trusts bytes that it only knows from the page cache.
     SkipRecoverySync,
 }
+
+/// The value of points that panic by [`Bug::PanicInSlice`], and of no others: so a test says which commit panics.
+pub const PANIC_VALUE: f64 = -6.02e23;
+/// The metadata whose readers panic by [`Bug::PanicInValidation`].
+pub const PANIC_KEY: &[u8] = b"planted panic";
 
 /// The planted bugs of one database.
 #[derive(Clone, Copy, Debug, Default)]

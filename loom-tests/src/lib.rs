@@ -65,10 +65,11 @@ impl<T> Drop for Shared<T> {
     }
 }
 
-/// Declares a model that passes, and its twins with a planted bug each that must not.
+/// Declares a model that passes, and its twins with a planted bug each that must not, and must fail with the text of the sentence that the
+/// bug breaks: a model that fails otherwise, or that has become too large, has found nothing.
 #[macro_export]
 macro_rules! invariant {
-    ($name:ident: $model:expr; $($(#[$only:meta])* $twin:ident: $bug:ident),* $(,)?) => {
+    ($name:ident: $model:expr; $($(#[$only:meta])* $twin:ident: $bug:ident, $expected:literal;)*) => {
         #[test]
         fn $name() {
             $crate::check(stringify!($name), || ($model)(&[]));
@@ -76,7 +77,7 @@ macro_rules! invariant {
         $(
             $(#[$only])*
             #[test]
-            #[should_panic]
+            #[should_panic(expected = $expected)]
             fn $twin() {
                 $crate::check(stringify!($twin), || ($model)(&[chronolith::planted::Bug::$bug]));
             }

@@ -45,10 +45,11 @@ fn increments_are_kept(bugs: &[Bug]) {
     let (mine, theirs) = both(&model, increment, increment);
     let kept = [mine, theirs].iter().flatten().count();
     assert!(kept >= 1, "both failed");
-    assert_eq!(value_of(&model.snapshot(), 0), kept as f64);
+    assert_eq!(value_of(&model.snapshot(), 0), kept as f64, "an update is lost");
 }
 invariant!(no_update_is_lost: increments_are_kept;
-    bug_no_drain_before_comparing: NoDrainBeforeComparing, bug_compare_outside_log: CompareOutsideLog);
+    bug_no_drain_before_comparing: NoDrainBeforeComparing, "an update is lost";
+    bug_compare_outside_log: CompareOutsideLog, "an update is lost";);
 
 /// 14: the same with a blind commit beside it, which always succeeds.
 fn blind_writes_are_seen(bugs: &[Bug]) {
@@ -57,11 +58,15 @@ fn blind_writes_are_seen(bugs: &[Bug]) {
     let checked = put_more(&model, 0, 0, false);
     let blind = blind.join().expect("no panic").expect("it never conflicts");
     let expected = if checked.is_some_and(|checked| checked > blind) { 11.0 } else { 10.0 };
-    assert_eq!(value_of(&model.snapshot(), 0), expected, "checked {checked:?}, blind {blind}");
+    assert_eq!(
+        value_of(&model.snapshot(), 0),
+        expected,
+        "lost between checked {checked:?} and blind {blind}"
+    );
 }
 invariant!(a_blind_write_is_not_overlooked: blind_writes_are_seen;
-    bug_no_drain_before_comparing_blind: NoDrainBeforeComparing,
-    bug_compare_outside_log_blind: CompareOutsideLog);
+    bug_no_drain_before_comparing_blind: NoDrainBeforeComparing, "lost between";
+    bug_compare_outside_log_blind: CompareOutsideLog, "lost between";);
 
 /// 14: what two transactions read from each other is what there was, one after the other.
 fn reads_across_lanes_are_serial(bugs: &[Bug]) {
@@ -71,13 +76,13 @@ fn reads_across_lanes_are_serial(bugs: &[Bug]) {
     let last = model.snapshot();
     let values = (value_of(&last, 0), value_of(&last, 1));
     match (mine.is_some(), theirs.is_some()) {
-        (true, true) => assert!(values == (1.0, 2.0) || values == (2.0, 1.0), "{values:?}"),
+        (true, true) => assert!(values == (1.0, 2.0) || values == (2.0, 1.0), "not serial: {values:?}"),
         (mine, theirs) => assert!(mine || theirs, "both failed"),
     }
 }
 invariant!(reads_from_each_other_are_serial: reads_across_lanes_are_serial;
-    bug_no_drain_before_comparing_lanes: NoDrainBeforeComparing,
-    bug_compare_outside_log_lanes: CompareOutsideLog);
+    bug_no_drain_before_comparing_lanes: NoDrainBeforeComparing, "not serial";
+    bug_compare_outside_log_lanes: CompareOutsideLog, "not serial";);
 
 /// 14: a metric that is read as absent, in whatever way, is made by one.
 fn one_makes_it(bugs: &[Bug], read: Read) {
@@ -104,11 +109,11 @@ fn one_makes_it(bugs: &[Bug], read: Read) {
 fn one_makes_it_by_handle(bugs: &[Bug]) {
     one_makes_it(bugs, Read::Existence(0));
 }
-invariant!(one_of_two_makes_a_metric: one_makes_it_by_handle; bug_absence_unchecked: AbsenceUnchecked);
+invariant!(one_of_two_makes_a_metric: one_makes_it_by_handle; bug_absence_unchecked: AbsenceUnchecked, "both made it";);
 fn one_makes_it_by_id(bugs: &[Bug]) {
     one_makes_it(bugs, Read::Id(0));
 }
-invariant!(one_of_two_makes_an_id: one_makes_it_by_id; bug_absence_unchecked_id: AbsenceUnchecked);
+invariant!(one_of_two_makes_an_id: one_makes_it_by_id; bug_absence_unchecked_id: AbsenceUnchecked, "both made it";);
 
 /// 14: a metric that is read and dropped meanwhile is a conflict.
 fn drops_are_seen(bugs: &[Bug]) {
@@ -123,13 +128,13 @@ fn drops_are_seen(bugs: &[Bug]) {
     let copied = value(&model.snapshot(), 1, 5).is_some();
     match read {
         Ok(version) => assert!(version < dropped || !copied, "written at {version} after the drop"),
-        Err(Error::Conflict { .. }) => assert!(!copied),
+        Err(Error::Conflict { .. }) => assert!(!copied, "refused and visible"),
         Err(error) => panic!("{error}"),
     }
 }
 invariant!(a_drop_is_not_overlooked: drops_are_seen;
-    bug_no_drain_before_comparing_drop: NoDrainBeforeComparing,
-    bug_compare_outside_log_drop: CompareOutsideLog);
+    bug_no_drain_before_comparing_drop: NoDrainBeforeComparing, "after the drop";
+    bug_compare_outside_log_drop: CompareOutsideLog, "after the drop";);
 
 /// 14: metadata is compared with commits that are on their way too.
 fn meta_increments_are_kept(bugs: &[Bug]) {
@@ -140,11 +145,11 @@ fn meta_increments_are_kept(bugs: &[Bug]) {
     };
     let (mine, theirs) = both(&model, increment, increment);
     assert!(mine || theirs, "both failed");
-    assert_eq!(model.snapshot().meta(7), u8::from(mine) + u8::from(theirs));
+    assert_eq!(model.snapshot().meta(7), u8::from(mine) + u8::from(theirs), "an update is lost");
 }
 invariant!(no_update_of_metadata_is_lost: meta_increments_are_kept;
-    bug_meta_on_its_way_unchecked: MetaOnItsWayUnchecked,
-    bug_compare_outside_log_meta: CompareOutsideLog);
+    bug_meta_on_its_way_unchecked: MetaOnItsWayUnchecked, "an update is lost";
+    bug_compare_outside_log_meta: CompareOutsideLog, "an update is lost";);
 
 /// 15: the lock order has no cycle: a validation beside commits that work on its lanes. loom reports a deadlock otherwise.
 fn validation_beside_commits(bugs: &[Bug]) {
@@ -155,7 +160,8 @@ fn validation_beside_commits(bugs: &[Bug]) {
     other.join().expect("no panic").expect("it never conflicts");
     assert!(value(&model.snapshot(), 0, 6).is_some());
 }
-invariant!(a_validation_does_not_deadlock: validation_beside_commits; bug_log_under_lane: LogUnderLane);
+invariant!(a_validation_does_not_deadlock: validation_beside_commits;
+    bug_log_under_lane: LogUnderLane, "deadlock";);
 
 /// 17: whoever gets a conflict sees what it lost against: with one rival a second attempt succeeds.
 fn second_attempts_succeed(bugs: &[Bug]) {
@@ -168,7 +174,7 @@ fn second_attempts_succeed(bugs: &[Bug]) {
     assert_eq!(value_of(&model.snapshot(), 0), 2.0);
 }
 invariant!(a_second_attempt_sees_what_it_lost_against: second_attempts_succeed;
-    bug_conflict_before_publication: ConflictBeforePublication);
+    bug_conflict_before_publication: ConflictBeforePublication, "the rival has committed its only change";);
 
 /// 17 and 8: if the log fails, nobody waits for ever for what will never be visible.
 fn conflicts_end_with_the_log(bugs: &[Bug]) {
@@ -185,4 +191,4 @@ fn conflicts_end_with_the_log(bugs: &[Bug]) {
     assert_eq!(model.snapshot().version(), 1);
 }
 invariant!(a_conflict_ends_with_the_log: conflicts_end_with_the_log;
-    bug_forget_notify_after_leading_conflict: ForgetNotifyAfterLeading);
+    bug_forget_notify_after_leading_conflict: ForgetNotifyAfterLeading, "deadlock";);

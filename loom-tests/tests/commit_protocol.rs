@@ -18,9 +18,11 @@ fn lanes_agree(bugs: &[Bug]) {
     let theirs = other.join().expect("no panic").expect("nothing fails");
     let last = if mine > theirs { 2.0 } else { 1.0 };
     let snapshot = model.snapshot();
-    assert_eq!((value(&snapshot, 0, 5), value(&snapshot, 1, 5)), (Some(last), Some(last)));
+    let both = (value(&snapshot, 0, 5), value(&snapshot, 1, 5));
+    assert_eq!(both, (Some(last), Some(last)), "each lane has the last commit");
 }
-invariant!(lanes_agree_on_the_order: lanes_agree; bug_push_after_unlock: PushAfterUnlock);
+invariant!(lanes_agree_on_the_order: lanes_agree; 
+    bug_push_after_unlock: PushAfterUnlock, "each lane has the last commit";);
 
 /// 2 and 3: slices are taken under the lane's lock, and after its two passes a commit is applied, once.
 fn all_is_applied(bugs: &[Bug]) {
@@ -30,10 +32,12 @@ fn all_is_applied(bugs: &[Bug]) {
     assert_eq!(value(&model.snapshot(), 0, 6), Some(2.0), "what was committed is visible");
     let theirs = other.join().expect("no panic").expect("nothing fails");
     let last = if mine > theirs { 2.0 } else { 1.0 };
-    assert_eq!(model.snapshot().points(0), Some(vec![(5, last), (6, 2.0)]));
+    let expected = Some(vec![(5, last), (6, 2.0)]);
+    assert_eq!(model.snapshot().points(0), expected, "both are applied in the log's order");
 }
 invariant!(a_committed_slice_is_applied_once_in_order: all_is_applied;
-    bug_no_second_pass: NoSecondPass, bug_take_before_lock: TakeBeforeLock);
+    bug_no_second_pass: NoSecondPass, "both are applied in the log's order";
+    bug_take_before_lock: TakeBeforeLock, "what was committed is visible";);
 
 /// 4: no snapshot sees half a commit.
 fn commits_are_atomic(bugs: &[Bug]) {
@@ -43,11 +47,12 @@ fn commits_are_atomic(bugs: &[Bug]) {
     let snapshot = model.snapshot();
     let (a, b) = (value(&snapshot, 0, 5), value(&snapshot, 1, 5));
     assert_eq!(a, b, "half a commit at version {}", snapshot.version());
-    assert_eq!(a.is_some(), snapshot.version() > 1);
+    assert_eq!(a.is_some(), snapshot.version() > 1, "what is published is there");
     one.join().expect("no panic");
     two.join().expect("no panic");
 }
-invariant!(a_snapshot_sees_whole_commits: commits_are_atomic; bug_publish_what_is_durable: PublishWhatIsDurable);
+invariant!(a_snapshot_sees_whole_commits: commits_are_atomic;
+    bug_publish_what_is_durable: PublishWhatIsDurable, "half a commit";);
 
 /// 5: maps come from changes in the log's order. Both commits add a partition to the same map.
 fn maps_are_not_lost(bugs: &[Bug]) {
@@ -56,9 +61,12 @@ fn maps_are_not_lost(bugs: &[Bug]) {
     let other = spawn(&model, &[Put(0, 500, 1.0)], false);
     model.commit(&[Put(0, 4_500, 2.0)], false).expect("nothing fails");
     other.join().expect("no panic");
-    assert_eq!(model.snapshot().points(0), Some(vec![(500, 1.0), (4_500, 2.0), (9_500, 0.0)]));
+    let expected = Some(vec![(500, 1.0), (4_500, 2.0), (9_500, 0.0)]);
+    assert_eq!(model.snapshot().points(0), expected, "the newest map has all partitions");
 }
-invariant!(the_tree_has_the_newest_maps: maps_are_not_lost; bug_changes_out_of_order: ChangesOutOfOrder);
+invariant!(the_tree_has_the_newest_maps: maps_are_not_lost;
+    bug_changes_out_of_order: ChangesOutOfOrder, "the newest map has all partitions";
+    bug_changes_in_one_list: ChangesInOneList, "the newest map has all partitions";);
 
 /// 5: a metric that was dropped stays dropped, whatever is written to it meanwhile.
 fn dropped_stays_dropped(bugs: &[Bug]) {
@@ -67,10 +75,12 @@ fn dropped_stays_dropped(bugs: &[Bug]) {
     let written = model.commit(&[Put(0, 5, 1.0)], false);
     let dropped = other.join().expect("no panic").expect("nothing fails");
     // 16: an acknowledged write is never after its metric's drop in the log.
-    assert!(written.is_err() || written.is_ok_and(|version| version < dropped));
-    assert_eq!(model.snapshot().points(0), None);
+    let is_before = written.is_err() || written.is_ok_and(|version| version < dropped);
+    assert!(is_before, "acknowledged after the drop");
+    assert_eq!(model.snapshot().points(0), None, "it stays dropped");
 }
-invariant!(a_dropped_metric_stays_dropped: dropped_stays_dropped; bug_drop_at_publication: DropAtPublication);
+invariant!(a_dropped_metric_stays_dropped: dropped_stays_dropped;
+    bug_drop_at_publication: DropAtPublication, "acknowledged after the drop";);
 
 /// 6: nobody sleeps while there is something to do. loom reports a deadlock otherwise.
 fn nobody_oversleeps(bugs: &[Bug]) {
@@ -81,7 +91,7 @@ fn nobody_oversleeps(bugs: &[Bug]) {
     assert_eq!(model.snapshot().version(), 3);
 }
 invariant!(waiters_are_woken: nobody_oversleeps;
-    bug_forget_notify_after_publishing: ForgetNotifyAfterPublishing);
+    bug_forget_notify_after_publishing: ForgetNotifyAfterPublishing, "deadlock";);
 
 /// 6: the same when the log fails: those who wait for a leader hear of it.
 fn nobody_oversleeps_a_failure(bugs: &[Bug]) {
@@ -92,7 +102,7 @@ fn nobody_oversleeps_a_failure(bugs: &[Bug]) {
     assert_eq!(model.snapshot().version(), 1);
 }
 invariant!(waiters_hear_of_a_failure: nobody_oversleeps_a_failure;
-    bug_forget_notify_after_leading: ForgetNotifyAfterLeading);
+    bug_forget_notify_after_leading: ForgetNotifyAfterLeading, "deadlock";);
 
 /// 18: who waits for another one's bytes goes on when they are given back.
 fn bytes_are_given_back(bugs: &[Bug]) {
@@ -103,7 +113,7 @@ fn bytes_are_given_back(bugs: &[Bug]) {
     assert_eq!(model.snapshot().version(), 3);
 }
 invariant!(a_commit_waits_for_another_ones_bytes: bytes_are_given_back;
-    bug_forget_notify_giving_back: ForgetNotifyAfterPublishing);
+    bug_forget_notify_giving_back: ForgetNotifyAfterPublishing, "deadlock";);
 
 /// 7: what is acknowledged as durable was synced.
 fn durable_is_synced(bugs: &[Bug]) {
@@ -120,7 +130,8 @@ fn durable_is_synced(bugs: &[Bug]) {
     other.join().expect("no panic");
 }
 invariant!(what_is_acknowledged_is_synced: durable_is_synced;
-    bug_durable_is_seq: DurableIsSeq, bug_acknowledge_before_sync: AcknowledgeBeforeSync);
+    bug_durable_is_seq: DurableIsSeq, "is not synced";
+    bug_acknowledge_before_sync: AcknowledgeBeforeSync, "is not synced";);
 
 /// 7: what is visible although its commit asked for a sync was synced, also beside commits that ask for none.
 fn visible_is_synced(bugs: &[Bug]) {
@@ -136,7 +147,7 @@ fn visible_is_synced(bugs: &[Bug]) {
     assert_eq!(model.snapshot().version(), 3);
 }
 invariant!(mixed_durabilities_keep_their_promises: visible_is_synced;
-    bug_acknowledge_before_sync_mixed: AcknowledgeBeforeSync);
+    bug_acknowledge_before_sync_mixed: AcknowledgeBeforeSync, "visible and not synced";);
 
 /// 8: an error means in no snapshot, Ok means in every later one. Two commits that ask for no sync may be published together by one of
 /// them while the sync of a third fails.
@@ -153,7 +164,7 @@ fn errors_are_true(bugs: &[Bug]) {
     assert_eq!(synced, None, "its sync failed");
 }
 invariant!(a_failed_commit_is_in_no_snapshot: errors_are_true;
-    bug_stop_ignores_publication: StopIgnoresPublication);
+    bug_stop_ignores_publication: StopIgnoresPublication, "the commit at";);
 
 fn second_sync_fails(bugs: &[Bug]) {
     let model = Shared::new(Model::new(Setup { failing_sync: Some(1), bugs, ..LOGGED }));
@@ -188,10 +199,10 @@ fn snapshots_are_stable(bugs: &[Bug]) {
     writer.join().expect("no panic");
 }
 invariant!(a_snapshot_reads_the_same_twice: snapshots_are_stable;
-    bug_ignore_held_versions: IgnoreHeldVersions,
+    bug_ignore_held_versions: IgnoreHeldVersions, "a snapshot at version";
     // Where every version stays alive, liveness is never wrong.
     #[cfg(not(loom_ordered))]
-    bug_look_before_swap: LookBeforeSwap);
+    bug_look_before_swap: LookBeforeSwap, "a snapshot at version";);
 
 /// 9: the same with two writers, so that a mark's successor may be applied and not yet published.
 fn published_marks_stay(bugs: &[Bug]) {
@@ -206,8 +217,8 @@ fn published_marks_stay(bugs: &[Bug]) {
     two.join().expect("no panic");
 }
 invariant!(a_mark_outlives_an_unpublished_successor: published_marks_stay;
-    bug_prune_unpublished: PruneUnpublished,
-    bug_live_list_before_transaction: LiveListBeforeTransaction);
+    bug_prune_unpublished: PruneUnpublished, "a snapshot at version";
+    bug_live_list_before_transaction: LiveListBeforeTransaction, "a snapshot at version";);
 
 // The other model of the pointer keeps every version alive: there nothing is pruned and nothing freed.
 /// 10: without older snapshots and other commits in flight an append leaves at most two marks.
@@ -226,7 +237,7 @@ fn marks_are_pruned(bugs: &[Bug]) {
     assert!(model.marks(0) <= 2, "{} marks", model.marks(0));
 }
 #[cfg(not(loom_ordered))]
-invariant!(an_append_leaves_two_marks: marks_are_pruned; bug_never_prune: NeverPrune);
+invariant!(an_append_leaves_two_marks: marks_are_pruned; bug_never_prune: NeverPrune, " marks";);
 
 /// 11: a retired transaction is freed by its last reader.
 #[cfg(not(loom_ordered))]
@@ -242,7 +253,7 @@ fn freed_by_the_last_reader(bugs: &[Bug]) {
 }
 #[cfg(not(loom_ordered))]
 invariant!(a_retired_transaction_is_freed_by_its_last_reader: freed_by_the_last_reader;
-    bug_retain_transactions: RetainTransactions);
+    bug_retain_transactions: RetainTransactions, "nobody reads it any more";);
 
 /// 11: the same with two readers and the publisher in a race: whoever is last frees it, and the next publication knows of nobody.
 #[cfg(not(loom_ordered))]
@@ -262,4 +273,4 @@ fn freed_once_by_racing_readers(bugs: &[Bug]) {
 }
 #[cfg(not(loom_ordered))]
 invariant!(racing_readers_free_it_once: freed_once_by_racing_readers;
-    bug_retain_transactions_racing: RetainTransactions);
+    bug_retain_transactions_racing: RetainTransactions, "nobody reads it any more";);

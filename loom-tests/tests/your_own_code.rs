@@ -48,14 +48,15 @@ fn two_increments(db: Database, increment: fn(&Database, &Metric)) {
     };
     increment(&db, &counter);
     other.join().expect("no panic");
-    assert_eq!(count(&db, &counter), 2.0);
+    assert_eq!(count(&db, &counter), 2.0, "both count");
 }
 
 fn increments_in_memory(bugs: &[Bug]) {
     let db = options(bugs).open_in_memory().expect("opens");
     two_increments(db, |db, counter| increment(db, counter).expect("two attempts are enough"));
 }
-invariant!(two_increments_in_memory_both_count: increments_in_memory; bug_compare_outside_log_in_memory: CompareOutsideLog);
+invariant!(two_increments_in_memory_both_count: increments_in_memory;
+    bug_compare_outside_log_in_memory: CompareOutsideLog, "both count";);
 
 /// The same with a log, on a disk in memory, so that commits wait for syncs; and both are there when it is opened again.
 fn increments_on_a_disk(bugs: &[Bug]) {
@@ -67,13 +68,14 @@ fn increments_on_a_disk(bugs: &[Bug]) {
     two_increments(open(), |db, counter| increment(db, counter).expect("two attempts are enough"));
     let db = open();
     let counter = db.snapshot().metric("counter").expect("it was made");
-    assert_eq!(count(&db, &counter), 2.0);
+    assert_eq!(count(&db, &counter), 2.0, "both are found again");
 }
-invariant!(two_increments_on_a_disk_both_count: increments_on_a_disk; bug_compare_outside_log_on_a_disk: CompareOutsideLog);
+invariant!(two_increments_on_a_disk_both_count: increments_on_a_disk;
+    bug_compare_outside_log_on_a_disk: CompareOutsideLog, "both count";);
 
 /// The twin of the program's own mistake.
 #[test]
-#[should_panic]
+#[should_panic(expected = "both count")]
 fn two_blind_increments_may_count_once() {
     check("two_blind_increments_may_count_once", || {
         let db = options(&[]).open_in_memory().expect("opens");

@@ -89,6 +89,8 @@ pub(super) struct Writer {
     tokens: Vec<(Version, Arc<Token>)>,
     /// Only for [`Bug::RetainTransactions`].
     retained: Vec<Arc<Transaction>>,
+    /// Only for [`Bug::ChangesInOneList`].
+    listed: Vec<Change>,
 }
 
 /// What the log's lock guards.
@@ -170,6 +172,7 @@ impl Core {
                 meta,
                 tokens: vec![(Version(0), token)],
                 retained: Vec::new(),
+                listed: Vec::new(),
             }),
             log: Mutex::new(Log::default()),
             changed: Condvar::new(),
@@ -247,6 +250,10 @@ impl Core {
 
         let on_panic = OnPanic::new(self, Log::stop);
         self.apply(&commit, version);
+        if self.planted.has(Bug::ChangesInOneList) {
+            let changes = std::mem::take(&mut *commit.changes.lock());
+            self.writer.lock().listed.extend(changes);
+        }
         on_panic.disarm();
 
         let mut log = self.log.lock();
@@ -565,6 +572,9 @@ impl Core {
     /// The writer's critical section. Returns the transaction that was replaced.
     pub(super) fn swap_in(&self, to: Version, commits: &[InFlight]) -> Arc<Transaction> {
         let mut writer = self.writer.lock();
+        for (metric, map) in std::mem::take(&mut writer.listed) {
+            writer.metrics.set(metric, map);
+        }
         for InFlight { commit, .. } in commits {
             for (metric, map) in commit.changes.lock().drain(..) {
                 if map.is_none() && self.planted.has(Bug::DropAtPublication) {
@@ -590,7 +600,8 @@ impl Core {
             return old;
         }
         if self.planted.has(Bug::LiveListBeforeTransaction) {
-            self.live.swap(Arc::new(LiveVersions { published: to, held: Vec::new() }));
+            let held = self.live.with(|live| live.held.clone());
+            self.live.swap(Arc::new(LiveVersions { published: to, held }));
         }
         // In this order: swap, look at the counts, publish what they say. Who loads the transaction later gets the new one, so a
         // count that shows no reader is final.

@@ -6,7 +6,7 @@
 //! else (`design/concurrency.md`, invariants 1 to 3).
 
 use crate::names::{MetricId, Names};
-use crate::planted::Planted;
+use crate::planted::{Bug, PANIC_VALUE, Planted};
 use crate::sync::{Arc, Mutex, make_mut};
 
 use super::commit::Slice;
@@ -132,6 +132,9 @@ impl Head {
     /// Applies a command about points. Returns whether the map changed.
     fn write(&mut self, command: Command<'_>, context: &Applying<'_>) -> bool {
         match command {
+            Command::Point { value: PANIC_VALUE, .. } if context.planted.has(Bug::PanicInSlice) => {
+                panic!("planted, in a slice")
+            }
             Command::Point { at, value, .. } => self.append(std::iter::once((at, value)), b"", context),
             Command::Annotated { at, value, annotation, .. } => {
                 self.append(std::iter::once((at, value)), annotation, context)
@@ -186,7 +189,9 @@ impl Head {
             let RecordedStream { first, last, points, .. } = *stream;
             let mut partition = partition.lock();
             if partition.adopt(ClosedStream { first, last, points, bytes }) {
-                partition.mark(context.version, context.live, context.planted);
+                if !context.planted.has(Bug::AdoptWithoutMark) {
+                    partition.mark(context.version, context.live, context.planted);
+                }
                 return map_changed;
             }
         }

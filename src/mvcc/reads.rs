@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::names::{Metric, MetricId, Namespace, NamespaceId};
-use crate::planted::Bug;
+use crate::planted::{Bug, PANIC_KEY};
 use crate::sync::{Arc, MutexGuard};
 
 use super::commit::{Core, Log, OnPanic};
@@ -190,6 +190,8 @@ impl Core {
             if !self.planted.has(Bug::NoDrainBeforeComparing) {
                 self.drain(lane, &mut heads);
             }
+            let panics = self.planted.has(Bug::PanicInValidation) && reads.keys.contains(PANIC_KEY);
+            assert!(!panics, "planted, in a validation");
             for read in read {
                 match heads.last_write(read.id(), lanes) {
                     Some(last) if last <= reads.snapshot => {}
