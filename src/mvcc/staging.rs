@@ -19,7 +19,7 @@ use super::window::Window;
 
 /// From so many points on a column in order is encoded when it is staged. The streams end with the column, so fewer points would
 /// take more memory; and a slice of fewer does not keep others waiting.
-const ENCODED_POINTS_MIN: usize = 1_024;
+const ENCODED_POINTS_MIN: usize = if cfg!(shuttle) { 8 } else { 1_024 };
 
 /// The changes of one write transaction.
 #[derive(Debug)]

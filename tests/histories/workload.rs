@@ -18,6 +18,12 @@ pub const METRICS: u32 = 4;
 pub const NAMES: u32 = 3;
 /// Pieces of metadata.
 pub const METAS: u32 = 2;
+/// Points of a long column: as many as are encoded when they are staged.
+const LONG_POINTS: u64 = if cfg!(shuttle) { 8 } else { 1_024 };
+/// Of so many changes of lists one is a long column.
+const LONG_EVERY: u64 = if cfg!(shuttle) { 6 } else { 24 };
+/// Marks the element of a long column, which stands at [`LONG_POINTS`] times and counts as one: all are seen or none.
+const LONG: Element = 1 << 40;
 /// A window of time, which is also a block: each has its own partition.
 const WINDOW: Duration = Duration::from_secs(60);
 
@@ -144,7 +150,7 @@ impl Store {
     fn read(&self, snapshot: &Snapshot, key: Key) -> (Option<Incarnation>, Vec<Element>) {
         let points = |metric: &Metric, from: Timestamp, to: Timestamp| {
             let points: Result<Vec<Point>, Error> = snapshot.range(metric, from..=to).collect();
-            points.expect("a read").iter().map(element_of).collect()
+            elements_of(&points.expect("a read"))
         };
         match key {
             Key::List { metric, window } => {
@@ -299,7 +305,7 @@ impl<'a> Process<'a> {
     fn read_staged(&self, txn: &WriteTransaction, key: Key) -> Op {
         let elements = |metric: &Metric, from: Timestamp, to: Timestamp| {
             let points: Result<Vec<Point>, Error> = txn.range(metric, from..=to).collect();
-            points.expect("a read").iter().map(element_of).collect()
+            elements_of(&points.expect("a read"))
         };
         let (incarnation, elements) = match key {
             Key::List { metric, window } => {
@@ -337,6 +343,16 @@ impl<'a> Process<'a> {
                     let (from, to) = bounds(window);
                     txn.delete(metric, from..=to)?;
                     ops.push(Op::Clear { key: id });
+                }
+                if self.random.below(LONG_EVERY) == 0 {
+                    // Two elements' times, for the points are a nanosecond apart.
+                    let first = store.elements.fetch_add(2, Ordering::SeqCst);
+                    let (element, start) = (LONG | first, start(window) + in_order(first));
+                    let at: Vec<Timestamp> =
+                        (0..LONG_POINTS).map(|point| start + Duration::from_nanos(point)).collect();
+                    txn.append_columns(metric, &at, &vec![element as f64; at.len()])?;
+                    ops.push(Op::Append { key: id, incarnation: 0, element });
+                    return Ok(());
                 }
                 for _ in 0..1 + self.random.below(2) {
                     let element = self.element();
@@ -443,6 +459,19 @@ fn element_of(point: &Point) -> Element {
     element
 }
 
+/// What points are, those of a long column together. If some of them are missing, or are there twice, its element comes as often as they do.
+fn elements_of(points: &[Point]) -> Vec<Element> {
+    let mut elements: Vec<Element> = points.iter().map(element_of).collect();
+    elements.sort_unstable();
+    let columns = elements.chunk_by(|a, b| a == b).flat_map(|same| match same {
+        [element, ..] if *element >= LONG && same.len() as u64 == LONG_POINTS => vec![*element],
+        // One point alone would look whole.
+        [element] if *element >= LONG => vec![*element; 2],
+        same => same.to_vec(),
+    });
+    columns.collect()
+}
+
 fn start(window: u32) -> Timestamp {
     Timestamp::from_nanos(0) + WINDOW * window
 }
@@ -457,7 +486,12 @@ fn time_of(window: u32, element: Element) -> Timestamp {
     let scrambled = (element as u32).wrapping_mul(0x9e37_79b1);
     let offset = match element % 2 {
         0 => Duration::from_secs(1) + Duration::from_nanos(u64::from(scrambled)),
-        _ => Duration::from_secs(10) + Duration::from_nanos(1000 * (element & 0x1ff_ffff)),
+        _ => in_order(element),
     };
     start(window) + offset
+}
+
+/// A place in a window that is later than those of smaller elements.
+fn in_order(element: Element) -> Duration {
+    Duration::from_secs(10) + Duration::from_nanos(1000 * (element & 0x1ff_ffff))
 }

@@ -1,11 +1,15 @@
 //! A checked transaction that finds a name absent, while another makes, drops and makes it again.
 
+use chronolith::planted::Bug;
 use chronolith::{Error, Options, Timestamp};
 use shuttle::thread;
 
+use crate::scenario;
+
 /// If it commits after a metric of the name was made that stays, it must have seen it.
-fn absent_and_made() {
-    let db = Options::new().workers(0).lanes(1).open_in_memory().expect("it opens");
+fn absent_and_made(bug: Option<Bug>) {
+    let options = bug.into_iter().fold(Options::new().workers(0).lanes(1), Options::plant);
+    let db = options.open_in_memory().expect("it opens");
     thread::scope(|scope| {
         let maker = scope.spawn(|| {
             let make = || db.append(&db.metric("n")?, Timestamp::from_secs(1), 1.0);
@@ -32,7 +36,6 @@ fn absent_and_made() {
     });
 }
 
-#[test]
-fn absence_of_a_name_is_checked() {
-    chronolith_shuttle_tests::explore("absence_of_a_name_is_checked", absent_and_made);
-}
+scenario!(absence_of_a_name_is_checked: absent_and_made;
+    bug_absence_absence_unchecked: AbsenceUnchecked, "absent at";
+);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chronolith::io::{CutState, SimulatedDisk};
 use chronolith::planted::Bug;
-use chronolith::{Database, Durability, Error, Options, Timestamp};
+use chronolith::{Durability, Error, Options, Timestamp};
 use chronolith_shuttle_tests::disk::SlowDisk;
 use shuttle::sync::Mutex;
 use shuttle::thread;
@@ -14,17 +14,16 @@ use crate::scenario;
 const WRITERS: u32 = 2;
 const COMMITS: i64 = 2;
 
-fn open(disk: &SimulatedDisk, bug: Option<Bug>) -> Database {
+fn options(bug: Option<Bug>) -> Options {
     let options = Options::new().workers(0).lanes(2).log_segment_bytes_min(16 * 1024);
-    let options = bug.into_iter().fold(options, Options::plant);
-    options.open_on(Arc::new(SlowDisk::new(disk.clone())), "/db").expect("it opens")
+    bug.into_iter().fold(options, Options::plant)
 }
 
 /// Nobody waits for ever; what was acknowledged is there after a power cut, whatever durability it asked for, since it was before the end of
 /// closing; what was refused is not there.
 fn close_versus_everything(bug: Option<Bug>) {
     let disk = SimulatedDisk::new(1);
-    let db = open(&disk, bug);
+    let db = options(bug).open_on(Arc::new(SlowDisk::new(disk.clone())), "/db").expect("it opens");
     let closed = &Mutex::new(Vec::new());
     // By writer: how many commits were acknowledged before the first that was refused.
     let acknowledged: Vec<usize> = thread::scope(|scope| {
@@ -76,7 +75,8 @@ fn close_versus_everything(bug: Option<Bug>) {
 
 /// How many points each writer's metric has on a disk.
 fn points(disk: &SimulatedDisk) -> Vec<usize> {
-    let snapshot = open(disk, None).snapshot();
+    let opened = options(None).open_on(Arc::new(SlowDisk::new(disk.clone())), "/db");
+    let snapshot = opened.expect("what closing left is found").snapshot();
     let count = |writer| {
         let metric = snapshot.metric(format!("m{writer}"));
         metric.map_or(0, |metric| snapshot.range(&metric, ..).count())
@@ -85,6 +85,6 @@ fn points(disk: &SimulatedDisk) -> Vec<usize> {
 }
 
 scenario!(closing_waits_for_what_is_on_its_way: close_versus_everything;
-    bug_closing_skip_log_sync: SkipLogSync, "it opens";
+    bug_closing_skip_log_sync: SkipLogSync, "what closing left is found";
     bug_closing_forget_notify_after_publishing: ForgetNotifyAfterPublishing, "deadlock";
 );

@@ -12,14 +12,19 @@ use crate::checker::{check, recovery};
 use crate::scenario;
 use crate::workload::{Plan, Store};
 
+/// Three of the larger transactions.
+const STAGED_BYTES_MAX: usize = 1_000;
+
 /// A workload of its own for every schedule, chosen by shuttle so that a replay has the same.
 fn plan(synced: u64) -> Plan {
     let seed = thread_rng().r#gen();
     Plan { seed, threads: 3, transactions: 14, per_window: 14, windows: 1, synced }
 }
 
+/// With so few bytes for commits on their way that some wait for others'.
 fn with(options: Options, bug: Option<Bug>) -> Options {
     let options = options.log_segment_bytes_min(16 * 1024).log_segment_bytes_max(16 * 1024);
+    let options = options.staged_bytes_max(STAGED_BYTES_MAX);
     bug.into_iter().fold(options, Options::plant)
 }
 
@@ -46,6 +51,8 @@ scenario!(histories_in_memory: in_memory;
     bug_compare_outside_log: CompareOutsideLog, "anomalies";
     bug_absence_unchecked: AbsenceUnchecked, "anomalies";
     bug_log_under_lane: LogUnderLane, "deadlock";
+    bug_changes_in_one_list: ChangesInOneList, "anomalies";
+    bug_adopt_without_mark: AdoptWithoutMark, "anomalies";
 );
 
 #[test]

@@ -1,7 +1,7 @@
 //! Threads of a database in random schedules.
 //!
 //! `histories` records what they see and gives it to the checker of the engine's own tests; `closing` closes while others work;
-//! `syncs` holds syncs; `space` fills the log; each with planted bugs that must be found.
+//! `syncs` holds syncs; `space` fills the log; `absence` looks for a name that others make and drop; each with planted bugs that must be found.
 
 mod absence;
 mod closing;

@@ -16,18 +16,19 @@ const COMMITS: i64 = 3;
 /// Of one commit: about 6 KiB in the log, whose segments have 16.
 const POINTS: i64 = 400;
 
-fn open(disk: &SimulatedDisk, bug: Option<Bug>) -> Database {
+/// `why` says what opening it shows.
+fn open(disk: &SimulatedDisk, bug: Option<Bug>, why: &str) -> Database {
     let options = Options::new().workers(0).lanes(2);
     let options = options.log_segment_bytes_min(16 * 1024).log_segment_bytes_max(16 * 1024);
     let options = bug.into_iter().fold(options, Options::plant);
-    options.open_on(Arc::new(SlowDisk::new(disk.clone())), "/db").expect("it opens")
+    options.open_on(Arc::new(SlowDisk::new(disk.clone())), "/db").expect(why)
 }
 
 /// Nobody waits for ever for space; a commit that is refused for want of it did not happen, and stops nobody; what was
 /// acknowledged is there after a power cut.
 fn little_space(bug: Option<Bug>) {
     let disk = SimulatedDisk::new(1);
-    let db = open(&disk, bug);
+    let db = open(&disk, bug, "it opens");
     let capacity = disk.bytes_allocated() + thread_rng().gen_range(0..5) * 16 * 1024;
     disk.set_capacity(Some(capacity));
     let commit = |writer: u32, number: i64| {
@@ -60,7 +61,8 @@ fn little_space(bug: Option<Bug>) {
         assert!(last, "there is space again");
         acknowledged.push(last);
     }
-    let found = open(&disk.after_power_cut(CutState::None, 0), None).snapshot();
+    let disk = disk.after_power_cut(CutState::None, 0);
+    let found = open(&disk, None, "the segments made are found after a power cut").snapshot();
     for (writer, acknowledged) in acknowledged.iter().enumerate() {
         let metric = found.metric(format!("m{writer}")).expect("its last commit was synced");
         for (number, expected) in acknowledged.iter().enumerate() {
@@ -73,6 +75,6 @@ fn little_space(bug: Option<Bug>) {
 }
 
 scenario!(space_is_made_or_refused: little_space;
-    bug_space_skip_folder_sync: SkipFolderSync, "it opens";
+    bug_space_skip_folder_sync: SkipFolderSync, "the segments made are found";
     bug_space_forget_notify_after_publishing: ForgetNotifyAfterPublishing, "deadlock";
 );
