@@ -107,8 +107,13 @@ impl Hand {
 
     /// This is found, and nothing else.
     fn finds(&self, anomaly: Anomaly) {
+        self.finds_all([anomaly]);
+    }
+
+    /// These are found, in the order of their kinds, and nothing else.
+    fn finds_all<const N: usize>(&self, anomalies: [Anomaly; N]) {
         let verdict = self.check();
-        assert_eq!(verdict.anomalies.keys().collect::<Vec<_>>(), [&anomaly], "{verdict}");
+        assert_eq!(verdict.anomalies.keys().copied().collect::<Vec<_>>(), anomalies, "{verdict}");
     }
 }
 
@@ -150,7 +155,8 @@ fn g0_writes_in_opposite_orders_show_in_their_reader() {
 #[test]
 fn g1a_a_write_that_was_rolled_back_is_seen() {
     Hand::new().failed(&[append(X, 1)]).reader(&[read(X, &[1])]).finds(Anomaly::G1a);
-    let hand = Hand::new().add(Kind::Checked, Some(0), Outcome::Conflict, &[append(X, 1)]);
+    let hand = Hand::new().blind(1, &[set(R, 2)]);
+    let hand = hand.add(Kind::Checked, Some(0), Outcome::Conflict, &[read(R, &[]), append(X, 1)]);
     hand.reader(&[read(X, &[1])]).finds(Anomaly::G1a);
 }
 
@@ -217,7 +223,8 @@ fn g2_two_readers_see_two_writes_in_opposite_orders() {
 #[test]
 fn lost_updates_are_for_unchecked_transactions_only() {
     let update = |element| [read(R, &[]), set(R, element)];
-    Hand::new().checked(1, &update(1)).checked(2, &update(2)).finds(Anomaly::LostUpdate);
+    let hand = Hand::new().checked(1, &update(1)).checked(2, &update(2));
+    hand.finds_all([Anomaly::LostUpdate, Anomaly::StaleRead]);
     let verdict = Hand::new().unchecked(1, &update(1)).unchecked(2, &update(2)).check();
     assert!(verdict.is_clean() && verdict.allowed.contains_key(&Anomaly::LostUpdate), "{verdict}");
     // A checked one may be overwritten by an unchecked one, but must not overwrite.
@@ -230,7 +237,7 @@ fn lost_updates_are_for_unchecked_transactions_only() {
 #[test]
 fn g2_write_skew_is_for_unchecked_transactions_only() {
     let (a, b) = ([read(X, &[]), append(Y, 1)], [read(Y, &[]), append(X, 2)]);
-    Hand::new().checked(1, &a).checked(2, &b).finds(Anomaly::G2);
+    Hand::new().checked(1, &a).checked(2, &b).finds_all([Anomaly::G2, Anomaly::StaleRead]);
     let verdict = Hand::new().unchecked(1, &a).unchecked(2, &b).check();
     assert!(verdict.is_clean() && verdict.allowed.contains_key(&Anomaly::G2), "{verdict}");
 }
@@ -249,12 +256,56 @@ fn what_is_gone_again_when_a_checked_transaction_commits_is_no_write_skew() {
 }
 
 #[test]
+fn what_a_checked_transaction_read_must_be_true_at_its_own_version() {
+    let committed = |version| Outcome::Committed { version, durable: false };
+    let hand = || Hand::new().blind(1, &[append(X, 1)]).blind(2, &[append(X, 2)]);
+    // No cycle says so: nobody orders the second writer before it but their versions.
+    let late = [read(X, &[1]), set(S, 3)];
+    hand().add(Kind::Checked, Some(1), committed(3), &late).finds(Anomaly::StaleRead);
+    hand().add(Kind::Unchecked, Some(1), committed(3), &late).finds_all([]);
+    hand().add(Kind::Checked, Some(2), committed(3), &[read(X, &[1, 2]), set(S, 3)]).finds_all([]);
+    // Its own write, and what comes after it, are no change of what it read.
+    let own = [read(X, &[1, 2]), append(X, 3), read(X, &[1, 2, 3])];
+    hand().blind(4, &[append(X, 4)]).add(Kind::Checked, Some(2), committed(3), &own).finds_all([]);
+    let dropped = Hand::new().blind(1, &[append_to(1, 1)]).blind(2, &[drop_of(1)]);
+    dropped
+        .add(Kind::Checked, Some(1), committed(3), &[read(NAME, &[1]), set(S, 3)])
+        .finds(Anomaly::StaleRead);
+    let made = Hand::new().blind(1, &[append_to(1, 1)]);
+    made.add(Kind::Checked, Some(0), committed(2), &[absent(), set(S, 3)]).finds(Anomaly::StaleRead);
+}
+
+#[test]
+fn a_conflict_must_have_a_cause() {
+    let refused = |hand: Hand, snapshot, key| {
+        hand.add(Kind::Checked, Some(snapshot), Outcome::Conflict, &[read(key, &[]), set(S, 9)])
+    };
+    let hand = || Hand::new().blind(1, &[set(R, 1)]).blind(2, &[clear(X)]);
+    refused(hand(), 1, X).finds_all([]);
+    // Nobody wrote to it; it was written to before the snapshot; its cause began when it had ended.
+    refused(hand(), 1, Y).finds(Anomaly::NoConflict);
+    refused(hand(), 2, X).finds(Anomaly::NoConflict);
+    let late = refused(Hand::new(), 0, X).then().blind(1, &[append(X, 1)]);
+    late.finds_all([Anomaly::Versions, Anomaly::NoConflict]);
+    // A write to another window of the metric is one to the metric.
+    let mut hand = hand();
+    let window = hand.history.key(Key::List { metric: 1, window: 1 });
+    refused(hand.blind(3, &[append(window, 3)]), 2, Y).finds_all([]);
+}
+
+#[test]
+fn a_read_of_nothing_says_nothing_if_its_snapshot_is_not_known() {
+    let hand = Hand::new().blind(1, &[set(R, 1)]).blind(2, &[clear(R)]).then();
+    hand.committed(Kind::Snapshot, 2, &[read(R, &[])]).finds_all([]);
+}
+
+#[test]
 fn real_time_a_snapshot_misses_a_commit_that_had_returned() {
     let hand = Hand::new().checked(1, &[append(X, 1)]).then();
     // It says that it is late enough, but does not see what it must.
     let verdict =
         hand.add(Kind::Checked, None, Outcome::Committed { version: 2, durable: false }, &[read(X, &[])]);
-    verdict.finds(Anomaly::RealTime);
+    verdict.finds_all([Anomaly::RealTime, Anomaly::StaleRead]);
 }
 
 #[test]
@@ -271,8 +322,11 @@ fn versions_go_back_or_are_given_twice() {
     Hand::new().blind(5, &[append(X, 1)]).then().snapshot(4, &[]).finds(Anomaly::Versions);
     Hand::new().blind(5, &[append(X, 1)]).then().blind(4, &[append(Y, 1)]).finds(Anomaly::Versions);
     Hand::new().blind(5, &[append(X, 1)]).blind(5, &[append(Y, 2)]).finds(Anomaly::Versions);
-    let conflict = Hand::new().add(Kind::Checked, Some(5), Outcome::Conflict, &[append(X, 1)]).then();
-    conflict.snapshot(5, &[]).finds(Anomaly::Versions);
+    let conflict = Hand::new().blind(6, &[append(X, 1)]);
+    let mut conflict = conflict.add(Kind::Checked, Some(5), Outcome::Conflict, &[read(X, &[]), set(R, 2)]);
+    // The thread of the cause is still on its way back.
+    conflict.history.txns[0].ended = 90_000;
+    conflict.then().snapshot(5, &[]).finds(Anomaly::Versions);
 }
 
 #[test]

@@ -22,6 +22,7 @@
 //!
 //! Names of cycles: Adya, "Weak Consistency" (MIT 1999), and Kingsbury and Alvaro, "Elle" (VLDB 2020).
 
+mod conflicts;
 pub mod graph;
 pub mod history;
 pub mod orders;
@@ -38,8 +39,8 @@ use orders::Orders;
 /// What is wrong with a history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Anomaly {
-    /// Writes in a circle: a cycle of `ww` alone, or of `ww` and real time. (As the order of writes is that of versions, writes that took effect
-    /// in another order show in those who read them, as a G-single.)
+    /// Writes in a circle, which only real time can close: the order of writes is taken from the versions, so `ww` alone is never a
+    /// cycle. Writes that took effect in another order show in those who read them, as a G-single.
     G0,
     /// What a transaction wrote that was not committed is seen.
     G1a,
@@ -59,6 +60,10 @@ pub enum Anomaly {
     Versions,
     /// A read is not what is there at the version of its snapshot.
     WrongVersion,
+    /// What a checked transaction read had changed before its own version.
+    StaleRead,
+    /// A conflict, though nothing of what was read had changed since the snapshot.
+    NoConflict,
     /// A transaction does not see its own writes.
     Internal,
     /// What nobody wrote is seen, or in the wrong place, or twice.
@@ -144,7 +149,7 @@ fn add<T: Ord>(to: &mut BTreeMap<T, usize>, from: BTreeMap<T, usize>) {
     from.into_iter().for_each(|(what, count)| *to.entry(what).or_default() += count);
 }
 
-/// Looks for everything that must not be. Linear in the history, but for a sort.
+/// Looks for everything that must not be. Linear in the history and in what was read, but for sorts.
 pub fn check(history: &History) -> Verdict {
     let mut verdict = Verdict { transactions: history.txns.len(), ..Verdict::default() };
     for txn in history.txns.iter().filter(|txn| txn.version().is_some()) {
@@ -153,6 +158,7 @@ pub fn check(history: &History) -> Verdict {
     let orders = Orders::new(history, &mut verdict);
     let mut edges = orders.write_edges();
     orders.read_edges(history, &mut edges, &mut verdict);
+    conflicts::justify(history, &mut verdict);
     let data_edges = edges.len();
     let nodes = real_time::add_edges(history, &mut edges, &mut verdict);
     verdict.edges = edges.len();

@@ -1,6 +1,6 @@
 //! The order of the writes of each key, and where reads stand in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::graph::{Edge, EdgeKind};
 use super::history::{Element, History, Incarnation, Key, KeyId, Kind, Op, Txn, TxnId};
@@ -10,6 +10,8 @@ use super::{Anomaly, Verdict, read_node};
 pub struct Orders {
     keys: Vec<Vec<State>>,
     elements: HashMap<Element, Origin>,
+    /// Metrics that a name no longer stands for.
+    ended: HashSet<(KeyId, Incarnation)>,
 }
 
 /// What a transaction left of a key. The state before the first is the key's initial one.
@@ -50,7 +52,8 @@ pub struct Effect {
 impl Orders {
     /// Orders the writes by the versions of their commits. Notes writes that do not fit the state before.
     pub fn new(history: &History, verdict: &mut Verdict) -> Orders {
-        let mut orders = Orders { keys: vec![Vec::new(); history.keys.len()], elements: HashMap::new() };
+        let keys = vec![Vec::new(); history.keys.len()];
+        let mut orders = Orders { keys, elements: HashMap::new(), ended: HashSet::new() };
         let mut commits: Vec<(u64, TxnId)> = Vec::new();
         for (id, txn) in history.txns.iter().enumerate() {
             match txn.version() {
@@ -96,13 +99,9 @@ impl Orders {
         let states = &mut self.keys[key as usize];
         let (before, index) = (states.last().copied(), states.len());
         let mut state = before.unwrap_or_else(|| State::initial(name));
-        let is_gone = |incarnation| {
-            let mut earlier = states.iter().map(|state| state.incarnation);
-            earlier.any(|earlier| earlier == Some(incarnation)) && state.incarnation != Some(incarnation)
-        };
         let wrong = effect.makes.filter(|made| {
-            matches!(name, Key::Name(_))
-                && (is_gone(*made) || state.incarnation.is_some_and(|is| is != *made))
+            let is_other = state.incarnation.is_some_and(|is| is != *made);
+            matches!(name, Key::Name(_)) && (is_other || self.ended.contains(&(key, *made)))
         });
         if let Some(made) = wrong {
             verdict.note(Anomaly::Incarnation, || {
@@ -115,6 +114,11 @@ impl Orders {
         let clears = effect.clears && state.len > 0;
         if drops || clears || makes {
             (state.generation, state.len) = (state.generation + 1, 0);
+        }
+        if (drops || makes)
+            && let Some(ended) = state.incarnation
+        {
+            self.ended.insert((key, ended));
         }
         state.incarnation = effect.makes.or(if drops { None } else { state.incarnation });
         state.len += effect.elements.len();
@@ -189,6 +193,15 @@ impl Orders {
                     });
                 }
                 let (seen, unseen) = self.place_of_checked(read, (seen, unseen));
+                // What a checked transaction read is what there was just before it.
+                if let (Kind::Checked, Some(version)) = (txn.kind, txn.version())
+                    && let Some(missed) = states.get(unseen).filter(|missed| missed.version < version)
+                {
+                    let name = history.keys[*key as usize];
+                    verdict.note(Anomaly::StaleRead, || {
+                        format!("{id} at {version} read {name:?} as it was before {missed:?}: {txn:?}")
+                    });
+                }
                 let edge = |from: TxnId, to: TxnId, kind| Edge {
                     from: read_node(from),
                     to: read_node(to),
@@ -277,7 +290,8 @@ impl Orders {
         }
     }
 
-    /// The same for a read without elements: which of the states without elements it is, its snapshot tells.
+    /// The same for a read without elements: which of the states without elements it is, its snapshot tells. Without that, it is the last
+    /// before the commit of a checked transaction, and with others it may be any of several and says nothing.
     fn place_of_nothing(
         &self,
         name: Key,
@@ -287,7 +301,14 @@ impl Orders {
         let states = &self.keys[read.key as usize];
         let is_it = |state: &State| state.len == 0 && state.incarnation == read.incarnation;
         let is_initial = is_it(&State::initial(name));
-        let snapshot = read.txn.snapshot.unwrap_or_default();
+        let own = read.txn.version().filter(|_| read.txn.kind == Kind::Checked);
+        let snapshot = read.txn.snapshot.or(own.map(|version| version.saturating_sub(1)));
+        if snapshot.is_none()
+            && states.iter().filter(|state| is_it(state)).count() + usize::from(is_initial) > 1
+        {
+            return None;
+        }
+        let snapshot = snapshot.unwrap_or_default();
         let upto = states.partition_point(|state| state.version <= snapshot);
         let earlier = states[..upto].iter().rposition(is_it);
         let later = || states[upto..].iter().position(is_it).map(|place| upto + place);
@@ -339,6 +360,7 @@ impl Effect {
                     // Dropped by another since: a transaction that wrote to both is never committed.
                     self.elements.clear();
                 }
+                // Lists that are no names have always been there: what is appended to incarnation 0 makes nothing.
                 self.makes = self.makes.filter(|incarnation| *incarnation != 0);
                 self.elements.push(element);
             }
