@@ -1,12 +1,15 @@
-//! The checks of power cuts and failing calls find the mistakes that are planted for them.
+//! The checks of power cuts, failing calls and competing threads find the mistakes that are planted for them.
 
 mod common;
 
-use chronolith::io::Fault;
+use std::sync::Arc;
+
+use chronolith::io::{Fault, SimulatedDisk};
 use chronolith::planted::Bug;
 use common::faults::{Base, fail_each_sync, fail_everywhere};
+use common::observed::Acks;
 use common::power::{Depth, cut_everywhere, cut_threads, die_everywhere};
-use common::{Plan, Report};
+use common::{Plan, Report, Session, check};
 
 /// Which check is to find a mistake.
 #[derive(Clone, Copy, Debug)]
@@ -15,6 +18,7 @@ enum Check {
     PowerCutOfThreads,
     FailedSync,
     Death,
+    Threads,
 }
 
 impl Check {
@@ -27,9 +31,21 @@ impl Check {
             // With two, each leads for itself.
             Check::PowerCutOfThreads => cut_threads(&Plan { writers: 6, ops: 90, ..plan }),
             Check::Death => die_everywhere(&plan),
+            Check::Threads => compete(&Plan { writers: 6, ops: 1_200, ..plan }),
             Check::FailedSync => fail_each_sync(&plan, &Base::empty(&plan)),
         }
     }
+}
+
+/// Threads at work, and nothing else; what they leave is compared with what they did.
+fn compete(plan: &Plan) -> Report {
+    let (mut report, disk) = (Report::default(), SimulatedDisk::new(plan.seed));
+    let acks = Acks::default();
+    let ran = Session::begin(plan, Arc::new(disk.clone()))
+        .and_then(|session| session.run_in_threads(plan, &mut acks.clone()));
+    report.note(|| format!("{plan:?}"), ran.err().iter().map(ToString::to_string).collect());
+    report.note(|| format!("{plan:?}, afterwards"), check(plan, &disk, &acks.get()));
+    report
 }
 
 /// The mistake is found with one of a few seeds; without it there is nothing to find.
@@ -90,6 +106,16 @@ fn a_recovery_that_believes_the_page_cache_is_found() {
 #[test]
 fn a_recovery_that_believes_what_a_dead_process_wrote_is_found() {
     finds(Check::Death, Bug::SkipRecoverySync);
+}
+
+#[test]
+fn transfers_that_are_compared_too_early_are_found() {
+    finds(Check::Threads, Bug::CompareOutsideLog);
+}
+
+#[test]
+fn transfers_that_miss_metadata_on_its_way_are_found() {
+    finds(Check::Threads, Bug::MetaOnItsWayUnchecked);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use chronolith::planted::Bug;
 use chronolith::{Database, Options, Timestamp};
 
 pub mod faults;
-mod observed;
+pub mod observed;
 pub mod power;
 /// The tool's workload, which needs nothing but the library.
 #[path = "../../src/bin/chronolith/torture"]

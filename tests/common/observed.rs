@@ -52,7 +52,7 @@ pub fn observe<T>(
 pub struct Acks(Arc<Mutex<Vec<Ack>>>);
 
 impl Acks {
-    fn get(&self) -> Vec<Ack> {
+    pub fn get(&self) -> Vec<Ack> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }

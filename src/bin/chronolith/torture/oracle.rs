@@ -5,6 +5,7 @@
 //! and no acknowledged op may be beyond it. Then every point, metric and piece of metadata is compared:
 //!
 //! * A writer's private metrics and metadata must be exactly what its ops make, in their order.
+//! * An account must have what all transfers make of it: one that is lost or counted twice shows, whatever their order.
 //! * A shared metric must be what some order of the ops makes that the acknowledged versions allow (`cells`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,8 +15,8 @@ use chronolith::{Database, Metric, MetricId, Point, Result, Snapshot, Timestamp}
 use super::acks::{Ack, Lines, Span};
 use super::cells::{Cell, Content, Effect, Order, Touch, content, note_of, text};
 use super::workload::{
-    Edit, NAMESPACE, Op, PRIVATE_METRICS, SHARED_METRICS, SHARED_SLOTS, Target, progress_writer, shared_slot,
-    shared_timestamp, shared_writer_and_number,
+    ACCOUNTS, Account, Edit, NAMESPACE, Op, PRIVATE_METRICS, SHARED_METRICS, SHARED_SLOTS, Target,
+    account_timestamp, progress_writer, shared_slot, shared_timestamp, shared_writer_and_number,
 };
 
 /// The key under which a store names the seed of its ops, in decimal digits.
@@ -77,10 +78,12 @@ fn progress(snapshot: &Snapshot, found: &mut Vec<String>) -> BTreeMap<u32, u64> 
 /// What the ops in the store make.
 struct Expected {
     writers: Vec<u32>,
-    /// Private metrics that exist.
+    /// Private metrics, and those of accounts, that exist.
     private: BTreeMap<Target, BTreeMap<Timestamp, Content>>,
-    /// Private metadata.
+    /// Private metadata, and that of accounts.
     metas: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What transfers have made of each account that they touched.
+    accounts: BTreeMap<Account, i64>,
     /// The points of shared metrics, and (without slot) whether they exist.
     cells: BTreeMap<(u32, Option<u32>), Cell>,
 }
@@ -94,7 +97,8 @@ impl Expected {
             }
         }
         let writers = progress.keys().copied().collect();
-        let mut expected = Expected { writers, private: BTreeMap::new(), metas: BTreeMap::new(), cells };
+        let (private, metas, accounts) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let mut expected = Expected { writers, private, metas, accounts, cells };
         for (writer, last) in progress {
             for number in 1..=*last {
                 let op = Op::of(seed, *writer, number);
@@ -108,6 +112,17 @@ impl Expected {
                         let touch = Touch { writer: *writer, number, span, effect };
                         expected.cells.entry(cell).or_default().touch(touch);
                     }
+                }
+            }
+        }
+        for (account, balance) in &expected.accounts {
+            match account {
+                Account::Point(metric) => {
+                    let content = ((*balance as f64).to_bits(), None);
+                    expected.private.entry(*metric).or_default().insert(account_timestamp(), content);
+                }
+                Account::Meta(key) => {
+                    expected.metas.insert(key.clone(), balance.to_string().into_bytes());
                 }
             }
         }
@@ -153,6 +168,7 @@ impl Expected {
             Edit::Create(metric) => drop(self.private.entry(metric).or_default()),
             Edit::PutMeta(key, value) => drop(self.metas.insert(key, value)),
             Edit::RemoveMeta(key) => drop(self.metas.remove(&key)),
+            Edit::Add(account, amount) => *self.accounts.entry(account).or_default() += amount,
         }
     }
 
@@ -168,14 +184,17 @@ impl Expected {
                 shared.insert((index, None), Effect::Exist);
                 shared.insert((index, shared_slot(at)), Effect::Put(content));
             }
-            Target::Private { .. } => drop(self.private.entry(metric).or_default().insert(at, content)),
+            Target::Private { .. } | Target::Account(_) => {
+                drop(self.private.entry(metric).or_default().insert(at, content))
+            }
         }
     }
 
     /// All metrics that there can be.
     fn targets(&self) -> impl Iterator<Item = Target> {
         let private = |writer: u32| (0..PRIVATE_METRICS).map(move |index| Target::Private { writer, index });
-        self.writers.iter().copied().flat_map(private).chain((0..SHARED_METRICS).map(Target::Shared))
+        let others = (0..SHARED_METRICS).map(Target::Shared).chain((0..ACCOUNTS).map(Target::Account));
+        self.writers.iter().copied().flat_map(private).chain(others)
     }
 
     fn compare_metadata(&self, snapshot: &Snapshot, seed: Option<u64>, found: &mut Vec<String>) {
@@ -200,7 +219,7 @@ impl Expected {
     }
 
     fn compare_private(&self, snapshot: &Snapshot, found: &mut Vec<String>) -> Result<()> {
-        for target in self.targets().filter(|target| matches!(target, Target::Private { .. })) {
+        for target in self.targets().filter(|target| !matches!(target, Target::Shared(_))) {
             let points = match (self.private.get(&target), resolve(snapshot, target)) {
                 (None, None) => continue,
                 (None, Some(_)) => {
@@ -273,7 +292,7 @@ impl Expected {
 }
 
 /// The metric in this snapshot, by its ID.
-fn resolve(snapshot: &Snapshot, target: Target) -> Option<Metric> {
+pub(crate) fn resolve(snapshot: &Snapshot, target: Target) -> Option<Metric> {
     let id = target.id();
     match target.namespace() {
         None => snapshot.metric(id),

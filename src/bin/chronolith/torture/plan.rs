@@ -7,8 +7,8 @@ use chronolith::Timestamp;
 
 use super::random::Random;
 use super::workload::{
-    BLOCK, Edit, Kind, OP_STEP, Op, PRIVATE_METRICS, SECOND, SHARED_METRICS, SHARED_SLOTS, START, Target,
-    shared_timestamp, shared_value,
+    ACCOUNTS, Account, BLOCK, Edit, Kind, OP_STEP, Op, PRIVATE_METRICS, SECOND, SHARED_METRICS, SHARED_SLOTS,
+    START, Target, shared_timestamp, shared_value,
 };
 
 /// An op's kind and edits, without the writer's progress, and the random numbers that follow.
@@ -29,6 +29,7 @@ pub(super) fn edits(seed: u64, writer: u32, number: u64) -> (Kind, Vec<Edit>, Ra
         Kind::Metadata => plan.metadata(),
         Kind::SharedWrite => plan.shared_write(),
         Kind::SharedErase => plan.shared_erase(),
+        Kind::Transfer => plan.transfer(),
     }
     (kind, plan.edits, plan.random)
 }
@@ -230,6 +231,21 @@ impl Plan {
             if self.random.below(2) == 0 {
                 self.edits.push(Edit::Delete(Target::Shared(index), bounds));
             }
+        }
+    }
+
+    /// From one account to another, now and then with a private point that must be there if and only if the rest is.
+    fn transfer(&mut self) {
+        let accounts = u64::from(ACCOUNTS);
+        let from = self.random.below(accounts);
+        let to = (from + 1 + self.random.below(accounts - 1)) % accounts;
+        let amount = 1 + self.random.below(1_000_000) as i64;
+        for (account, amount) in [(from, -amount), (to, amount)] {
+            self.edits.push(Edit::Add(Account::of(account as u32), amount));
+        }
+        if self.random.below(2) == 0 {
+            let (metric, at, value) = (self.metric(), self.now(0), self.value());
+            self.edits.push(Edit::Append(metric, at, value));
         }
     }
 

@@ -9,6 +9,8 @@
 //! * A writer has private metrics, which nobody else touches: what they must hold is exactly known.
 //! * All writers share some metrics. The order of their commits is not known beforehand, so a value written there
 //!   names its op ([`shared_value`]), and the timestamps are those of a small grid.
+//! * Transfers are checked transactions: each reads two accounts, which all writers share, and moves an amount from one to the other. Whatever
+//!   their order, no amount is lost: each account has what all transfers together make of it, and at any version the sum is 0.
 //! * Kinds of ops come in blocks of [`BLOCK`], in an order of the block's own, two of each kind.
 
 use std::fmt;
@@ -23,6 +25,8 @@ use super::plan;
 pub(crate) const PRIVATE_METRICS: u32 = 8;
 /// Metrics that all writers share.
 pub(crate) const SHARED_METRICS: u32 = 4;
+/// Accounts of transfers: the first half are points, the others metadata, so that both are read and compared.
+pub(crate) const ACCOUNTS: u32 = 4;
 /// Timestamps of the shared metrics.
 pub(crate) const SHARED_SLOTS: u32 = 48;
 /// The namespace of every second metric; the others are in the default one.
@@ -66,11 +70,13 @@ pub(crate) enum Kind {
     SharedWrite,
     /// Range deletes and drops of metrics that writers share.
     SharedErase,
+    /// An amount is moved between two accounts, checked.
+    Transfer,
 }
 
 impl Kind {
     /// All of them.
-    pub(crate) const ALL: [Kind; 12] = [
+    pub(crate) const ALL: [Kind; 13] = [
         Kind::Append,
         Kind::Row,
         Kind::Columns,
@@ -83,6 +89,7 @@ impl Kind {
         Kind::Metadata,
         Kind::SharedWrite,
         Kind::SharedErase,
+        Kind::Transfer,
     ];
 
     /// The name that reports use.
@@ -100,6 +107,7 @@ impl Kind {
             Kind::Metadata => "metadata",
             Kind::SharedWrite => "shared-write",
             Kind::SharedErase => "shared-erase",
+            Kind::Transfer => "transfer",
         }
     }
 
@@ -121,12 +129,14 @@ pub(crate) enum Target {
     },
     /// One that all writers touch; below [`SHARED_METRICS`].
     Shared(u32),
+    /// An account that is a point.
+    Account(u32),
 }
 
 impl Target {
     fn index(self) -> u32 {
         match self {
-            Target::Private { index, .. } | Target::Shared(index) => index,
+            Target::Private { index, .. } | Target::Shared(index) | Target::Account(index) => index,
         }
     }
 
@@ -140,6 +150,7 @@ impl Target {
         match self {
             Target::Private { writer, index } => format!("private/{writer}/{index}"),
             Target::Shared(index) => format!("shared/{index}"),
+            Target::Account(index) => format!("account/{index}"),
         }
     }
 
@@ -182,6 +193,32 @@ pub(crate) enum Edit {
     PutMeta(Vec<u8>, Vec<u8>),
     /// Metadata goes.
     RemoveMeta(Vec<u8>),
+    /// An account, below [`ACCOUNTS`], has so much more than the transaction reads there.
+    Add(Account, i64),
+}
+
+/// Where an account is. Without anything there it has nothing.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Account {
+    /// The value of this metric at [`account_timestamp`].
+    Point(Target),
+    /// Metadata, in decimal digits.
+    Meta(Vec<u8>),
+}
+
+impl Account {
+    /// The account of this number.
+    pub(crate) fn of(number: u32) -> Account {
+        match number < ACCOUNTS / 2 {
+            true => Account::Point(Target::Account(number)),
+            false => Account::Meta(format!("account/{number}").into_bytes()),
+        }
+    }
+
+    /// All of them.
+    pub(crate) fn all() -> impl Iterator<Item = Account> {
+        (0..ACCOUNTS).map(Account::of)
+    }
 }
 
 /// One commit.
@@ -226,6 +263,11 @@ pub(crate) fn progress_writer(key: &[u8]) -> Option<u32> {
 /// The timestamp of a slot of the shared grid.
 pub(crate) fn shared_timestamp(slot: u32) -> Timestamp {
     Timestamp::from_nanos(START + i64::from(slot) * SLOT_STEP)
+}
+
+/// Where accounts have their points.
+pub(crate) fn account_timestamp() -> Timestamp {
+    Timestamp::from_nanos(START)
 }
 
 /// The slot of a timestamp of the shared grid.

@@ -8,14 +8,14 @@
 
 use std::io;
 
-use chronolith::{Database, Durability, Error, Metric, Result, Version, WriteTransaction};
+use chronolith::{Database, Durability, Error, Metric, Point, Result, Version, WriteTransaction};
 
 use super::acks::Ack;
-use super::oracle::{SEED_KEY, seed_of};
-use super::workload::{Edit, Kind, NAMESPACE, Op, Target, progress_key};
+use super::oracle::{SEED_KEY, resolve as resolve_in, seed_of};
+use super::workload::{Account, Edit, Kind, NAMESPACE, Op, Target, account_timestamp, progress_key};
 
-/// How often an op is tried again because another writer dropped a metric under it.
-const DROPPED_RETRIES: usize = 1000;
+/// How often an op is tried again because another writer dropped a metric under it, or changed what it read.
+const RETRIES: usize = 1000;
 
 /// Why a writer cannot go on.
 #[derive(Debug)]
@@ -148,23 +148,56 @@ impl Acknowledge for Vec<Ack> {
     }
 }
 
-/// Stages and commits an op, again if another writer drops one of its metrics meanwhile.
-fn commit(db: &Database, op: &Op) -> Result<Version> {
-    let mut attempts = 0..DROPPED_RETRIES;
+/// Stages and commits an op, again if another writer drops one of its metrics meanwhile, or changes an account that it read.
+fn commit(db: &Database, op: &Op) -> Result<Version, Failure> {
+    let mut attempts = 0..RETRIES;
     loop {
-        let mut txn = db.begin_write();
+        let mut txn = if op.kind == Kind::Transfer { db.begin_checked() } else { db.begin_write() };
         txn.set_durability(op.durability);
-        let result =
-            op.edits.iter().try_for_each(|edit| stage(db, &mut txn, edit)).and_then(|()| txn.commit());
-        match result {
-            Err(Error::MetricDropped(_)) if attempts.next().is_some() => {}
+        if op.kind == Kind::Transfer {
+            check_sum(&txn)?;
+        }
+        let staged = op.edits.iter().try_for_each(|edit| stage(db, &mut txn, edit));
+        match staged.and_then(|()| Ok(txn.commit()?)) {
+            Err(Failure::Database(Error::MetricDropped(_) | Error::Conflict { .. }))
+                if attempts.next().is_some() => {}
             result => return result,
         }
     }
 }
 
-fn stage(db: &Database, txn: &mut WriteTransaction, edit: &Edit) -> Result<()> {
-    match edit {
+/// Whether all accounts together have nothing, as they do at every version. Their sum is taken in the snapshot, where it is no read that the
+/// transaction's commit compares.
+fn check_sum(txn: &WriteTransaction) -> Result<(), Failure> {
+    let snapshot = txn.snapshot();
+    let mut sum = 0;
+    for account in Account::all() {
+        sum += match account {
+            Account::Point(metric) => match resolve_in(snapshot, metric) {
+                Some(metric) => balance_of(snapshot.at_or_before(&metric, account_timestamp())?),
+                None => 0,
+            },
+            Account::Meta(key) => balance_in(snapshot.meta(&key))?,
+        };
+    }
+    match sum {
+        0 => Ok(()),
+        sum => Err(Failure::Store(format!("at version {} all accounts have {sum}", snapshot.version()))),
+    }
+}
+
+fn balance_of(point: Option<Point>) -> i64 {
+    point.map_or(0, |point| point.value as i64)
+}
+
+fn balance_in(meta: Option<&[u8]>) -> Result<i64, Failure> {
+    let Some(bytes) = meta else { return Ok(0) };
+    let balance = std::str::from_utf8(bytes).ok().and_then(|text| text.parse().ok());
+    balance.ok_or_else(|| Failure::Store(format!("an account has {}", bytes.escape_ascii())))
+}
+
+fn stage(db: &Database, txn: &mut WriteTransaction, edit: &Edit) -> Result<(), Failure> {
+    let staged = match edit {
         Edit::Append(metric, at, value) => txn.append(&resolve(db, *metric)?, *at, *value),
         Edit::Annotated(metric, at, value, note) => {
             txn.append_annotated(&resolve(db, *metric)?, *at, *value, note)
@@ -179,7 +212,17 @@ fn stage(db: &Database, txn: &mut WriteTransaction, edit: &Edit) -> Result<()> {
         Edit::Create(metric) => txn.create_metric(&resolve(db, *metric)?),
         Edit::PutMeta(key, value) => txn.put_meta(key, value),
         Edit::RemoveMeta(key) => txn.remove_meta(key),
-    }
+        Edit::Add(Account::Point(metric), amount) => {
+            let (metric, at) = (resolve(db, *metric)?, account_timestamp());
+            let balance = balance_of(txn.at_or_before(&metric, at)?);
+            txn.append(&metric, at, (balance + amount) as f64)
+        }
+        Edit::Add(Account::Meta(key), amount) => {
+            let balance = balance_in(txn.meta(key).as_deref())?;
+            txn.put_meta(key, (balance + amount).to_string())
+        }
+    };
+    Ok(staged?)
 }
 
 fn resolve(db: &Database, target: Target) -> Result<Metric> {
