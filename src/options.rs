@@ -234,7 +234,7 @@ impl Options {
         rule(segment.start() <= segment.end(), "log_segment_bytes_max", "at least log_segment_bytes_min")?;
         rule(*segment.end() <= 1 << 30, "log_segment_bytes_max", "at most 1 GiB")?;
         // So little that commits wait for each other, where schedules are explored.
-        let staged_bytes_min = if cfg!(shuttle) { 256 } else { 4 << 20 };
+        let staged_bytes_min = if cfg!(shuttle) { 64 } else { 4 << 20 };
         rule(self.staged_bytes_max >= staged_bytes_min, "staged_bytes_max", "at least 4 MiB")?;
         rule(self.workers <= 1, "workers", "0 or 1")?;
         rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")?;

@@ -58,9 +58,17 @@ fn versions_find(bug: Bug, anomalies: &[Anomaly]) {
     find_in(bug, anomalies, 1_000, |seed| check(&history(seed, Some(bug))));
 }
 
-/// What is seen while the log fails.
-fn lives_find(bug: Bug, anomalies: &[Anomaly]) {
-    find_in(bug, anomalies, 400, |seed| power::lives(seed, Some(bug)).verdict);
+/// What is seen while the log fails: few transactions, since only those on their way then can show it, and many disks.
+fn failures_find(bug: Bug, anomalies: &[Anomaly]) {
+    find_in(bug, anomalies, 100_000, |seed| {
+        let plan = Plan { seed, threads: 6, transactions: 40, per_window: 40, windows: 1, synced: 20 };
+        let disk = SimulatedDisk::new(seed);
+        let db = plan.options().plant(bug).open_on(Arc::new(disk.clone()), "/db").expect("it opens");
+        let store = Store::new(db, plan, 1).expect("a commit");
+        let first = store.found().first(&plan.keys());
+        disk.cut_power_at(disk.calls() + 1 + seed % 12);
+        check(&store.run(first))
+    });
 }
 
 /// What is found after a recovery is not what must be there.
@@ -108,7 +116,7 @@ planted! {
         a_stream_that_is_adopted_without_a_mark_is_found AdoptWithoutMark &[GSingle, RealTime];
     versions_find:
         a_conflict_that_comes_before_its_cause_is_found ConflictBeforePublication &[Versions];
-    lives_find:
+    failures_find:
         a_stop_that_ignores_the_publication_is_found StopIgnoresPublication &[G1a];
     power_cuts_find:
         an_acknowledgement_before_the_sync_is_found AcknowledgeBeforeSync "was durable",
