@@ -146,15 +146,15 @@ pub(crate) struct SectionWriter {
     last_at: i64,
 }
 
+/// What a section takes in memory at first. Small steps from nothing would be many calls to the allocator, which locks the arena that a piece came
+/// from when it grows: two threads whose pieces come from one arena would then wait for each other.
+const SECTION_BYTES: usize = 512;
+
 impl SectionWriter {
     pub(crate) fn new() -> Self {
-        SectionWriter {
-            bytes: vec![opcode::SECTION],
-            streams: Vec::new(),
-            stream_bytes: 0,
-            last_metric: 0,
-            last_at: 0,
-        }
+        let mut bytes = Vec::with_capacity(SECTION_BYTES);
+        bytes.push(opcode::SECTION);
+        SectionWriter { bytes, streams: Vec::new(), stream_bytes: 0, last_metric: 0, last_at: 0 }
     }
 
     /// Whether it has no commands.

@@ -91,7 +91,7 @@ impl Staged {
         Staged {
             database,
             lanes,
-            sections: Vec::new(),
+            sections: Vec::with_capacity(lanes.min(8) as usize),
             global: None,
             creates: Vec::new(),
             namespaces: Vec::new(),
@@ -333,16 +333,18 @@ impl Staged {
 
     /// The bytes that the log will get.
     pub(crate) fn seal(&mut self) -> Record {
-        let mut bytes = self.global.take().map_or_else(Vec::new, |global| global.into_parts().0);
+        let global = self.global.take().map_or_else(Vec::new, |global| global.into_parts().0);
+        let staged = self.sections.drain(..).filter(|(_, section)| !section.is_empty());
+        let staged: Vec<_> = staged.map(|(lane, section)| (lane, section.into_parts())).collect();
+        let len = global.len() + staged.iter().map(|(_, (section, _))| section.len()).sum::<usize>();
+        // Of that size at once, and no larger: sections begin with more than a small record needs, and the log may keep it for a while.
+        let mut bytes = Vec::with_capacity(len);
+        bytes.extend_from_slice(&global);
         let global = 0..bytes.len();
-        let mut sections = Vec::with_capacity(self.sections.len());
-        for (lane, section) in self.sections.drain(..).filter(|(_, section)| !section.is_empty()) {
+        let mut sections = Vec::with_capacity(staged.len());
+        for (lane, (section, streams)) in staged {
             let begin = bytes.len();
-            let (section, streams) = section.into_parts();
-            match bytes.is_empty() {
-                true => bytes = section,
-                false => bytes.extend_from_slice(&section),
-            }
+            bytes.extend_from_slice(&section);
             sections.push(Section { lane, bytes: begin..bytes.len(), streams });
         }
         let crc = crc32fast::hash(&bytes);
