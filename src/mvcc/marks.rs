@@ -96,16 +96,18 @@ impl Marks {
 
     fn prune(&mut self, live: &LiveVersions, planted: Planted) {
         if self.marks.len() >= self.sweep_at.max(SWEEP_MIN) {
+            // From the newest to the oldest, and in place: the kept ones gather at the end.
+            let mut kept = self.marks.len();
             let mut next = None;
-            let mut kept = SmallVec::new();
-            for mark in std::mem::take(&mut self.marks).into_iter().rev() {
-                if next.is_none_or(|next| live.needs(mark.version, next, planted)) {
-                    next = Some(mark.version);
-                    kept.push(mark);
+            for place in (0..self.marks.len()).rev() {
+                let version = self.marks[place].version;
+                if next.is_none_or(|next| live.needs(version, next, planted)) {
+                    next = Some(version);
+                    kept -= 1;
+                    self.marks.swap(place, kept);
                 }
             }
-            kept.reverse();
-            self.marks = kept;
+            self.marks.drain(..kept);
             self.sweep_at = 2 * self.marks.len();
         }
         // Between two commits usually one more version was published: the pair before the newest mark is the one that died.
