@@ -17,6 +17,8 @@ pub enum Bug {
     NoSecondPass,
     /// 4: a version is published when it is durable, applied or not.
     PublishWhatIsDurable,
+    /// 4: a commit that is applied takes all earlier ones for applied, whatever their lanes.
+    MarkOtherLanes,
     /// 5: changes of commits that are published together are applied newest first.
     ChangesOutOfOrder,
     /// 5: changes go into one list for all commits, after the lane is unlocked.

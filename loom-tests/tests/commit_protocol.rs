@@ -54,6 +54,18 @@ fn commits_are_atomic(bugs: &[Bug]) {
 invariant!(a_snapshot_sees_whole_commits: commits_are_atomic;
     bug_publish_what_is_durable: PublishWhatIsDurable, "half a commit";);
 
+/// 4: a commit of one lane beside one of two: it may take the other for applied only where it has been itself.
+fn lanes_tell_what_is_applied(bugs: &[Bug]) {
+    let model = Shared::new(Model::new(Setup { lanes: 2, metrics: 2, bugs, ..MEMORY }));
+    let two_lanes = spawn(&model, &[Put(0, 5, 1.0), Put(1, 5, 1.0)], false);
+    model.commit(&[Put(1, 6, 2.0)], false).expect("nothing fails");
+    let snapshot = model.snapshot();
+    let (a, b) = (value(&snapshot, 0, 5), value(&snapshot, 1, 5));
+    assert_eq!(a, b, "half a commit at version {}", snapshot.version());
+    two_lanes.join().expect("no panic").expect("nothing fails");
+}
+invariant!(a_commit_marks_others_only_in_its_lanes: lanes_tell_what_is_applied; bug_mark_other_lanes: MarkOtherLanes);
+
 /// 5: maps come from changes in the log's order. Both commits add a partition to the same map.
 fn maps_are_not_lost(bugs: &[Bug]) {
     let model = Shared::new(Model::new(Setup { bugs, ..MEMORY }));

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::planted::{Bug, Planted};
 use crate::sync::atomic::{AtomicU64, Ordering};
-use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count};
+use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count, lock_soon, thread_number};
 
 use super::budget::Budget;
 use super::lane::{Applying, Change, Heads, Lane};
@@ -65,6 +65,9 @@ pub(crate) struct Core {
     buffer_bytes_max: usize,
     /// How large one commit may be, and all in flight together.
     staged_bytes_max: usize,
+    /// Set before the lane is unlocked, if applying a slice panicked: what follows in that lane must not be taken for applied. (std's, as
+    /// a model ends with its first panic.)
+    panicked: std::sync::atomic::AtomicBool,
     pub(super) planted: Planted,
 }
 
@@ -128,7 +131,12 @@ pub(super) struct InFlight {
     /// Whether it may show before it is durable.
     sync: bool,
     applied: bool,
+    lanes: LaneSet,
 }
+
+/// Some of a database's lanes, of which there are at most 256.
+#[derive(Clone, Copy, Debug, Default)]
+struct LaneSet([u64; 4]);
 
 /// A commit on its way.
 #[derive(Debug)]
@@ -181,6 +189,7 @@ impl Core {
             journal: None,
             buffer_bytes_max,
             staged_bytes_max: usize::MAX,
+            panicked: false.into(),
             planted,
         }
     }
@@ -228,6 +237,7 @@ impl Core {
         if let Some(reads) = reads {
             self.drain_read(reads);
         }
+        let lanes = LaneSet::of(&commit.record.sections);
         let mut log = self.reserve(&mut staged, &commit, cost, reads)?;
         log.seq = log.seq.next();
         let version = log.seq;
@@ -239,7 +249,7 @@ impl Core {
             log.buffer.push((version, commit.clone()));
             log.buffer_bytes += commit.record.bytes.len();
         }
-        log.in_flight.push_back(InFlight { commit: commit.clone(), version, sync, applied: false });
+        log.in_flight.push_back(InFlight { commit: commit.clone(), version, sync, applied: false, lanes });
         if self.planted.has(Bug::PushAfterUnlock) {
             drop(log);
             self.push_slices(&commit, version);
@@ -257,12 +267,10 @@ impl Core {
         on_panic.disarm();
 
         let mut log = self.log.lock();
-        // Commits leave `in_flight` only when applied, so this one is still there, as far from the front as from its version.
-        let first = log.in_flight.front().map_or(version, |front| front.version);
-        let place = version.0.checked_sub(first.0).map(|place| place as usize);
-        if let Some(mine) = place.and_then(|place| log.in_flight.get_mut(place)) {
-            mine.applied = true;
+        if self.panicked.load(Ordering::Relaxed) {
+            log.stop(self.planted);
         }
+        log.mark_applied(version, lanes, self.planted);
         self.monitor(log, version, sync)
     }
 
@@ -412,8 +420,13 @@ impl Core {
     /// have held the lane's lock ourselves, it is applied.
     fn apply(&self, commit: &Commit, version: Version) {
         let sections = &commit.record.sections;
-        // Each commit starts at a place of its own, so that writers do not queue behind each other.
-        let start = if sections.is_empty() { 0 } else { version.0 as usize % sections.len() };
+        // Threads start half a round apart, so that they do not queue behind each other, and each at the same place every time: what
+        // it changes there is then mostly in its own cache.
+        let start = match sections.len() {
+            0 => 0,
+            len if cfg!(any(loom, shuttle)) => version.0 as usize % len,
+            len => thread_number() % 2 * len / 2,
+        };
         let (behind, ahead) = sections.split_at(start);
         let mut left = Vec::new();
         for Section { lane, .. } in ahead.iter().chain(behind) {
@@ -427,7 +440,7 @@ impl Core {
         }
         for lane in left {
             let taken = self.planted.has(Bug::TakeBeforeLock).then(|| self.take(lane));
-            let mut heads = self.lanes[lane as usize].heads.lock();
+            let mut heads = lock_soon(&self.lanes[lane as usize].heads);
             if self.planted.has(Bug::LogUnderLane) {
                 drop(self.log.lock());
             }
@@ -452,6 +465,7 @@ impl Core {
             return;
         }
         let live = self.live.load();
+        let on_panic = LanePanic(&self.panicked);
         for Slice { commit, version, section } in slices {
             let section = &commit.record.sections[section];
             let context = Applying { streams: &section.streams, ..self.applying(version, &live) };
@@ -465,6 +479,7 @@ impl Core {
                 commit.changes.lock().extend(changes);
             }
         }
+        std::mem::forget(on_panic);
     }
 
     pub(super) fn applying<'a>(&'a self, version: Version, live: &'a LiveVersions) -> Applying<'a> {
@@ -493,8 +508,10 @@ impl Core {
             let ready = log.ready(self.planted);
             if goes_on && log.publishing.is_none() && ready > log.published {
                 log = self.publish(log, ready);
-            } else {
+            } else if sync {
                 log = self.changed.wait(log);
+            } else {
+                log = self.changed.wait_soon(&self.log, log);
             }
         }
     }
@@ -616,7 +633,30 @@ impl Core {
     }
 }
 
+impl LaneSet {
+    fn of(sections: &[Section]) -> Self {
+        let mut set = LaneSet::default();
+        for Section { lane, .. } in sections {
+            set.0[*lane as usize / 64] |= 1 << (lane % 64);
+        }
+        set
+    }
+
+    fn is_within(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).all(|(mine, others)| mine & !others == 0)
+    }
+}
+
 impl Log {
+    /// Notes that all slices up to `version` in these lanes are applied, if they are in `in_flight` still: those of the commit of this version, which has been through
+    /// its lanes, and of earlier ones that touch no others. So a commit need not wait until an earlier one's thread has noticed that it is applied.
+    fn mark_applied(&mut self, version: Version, lanes: LaneSet, planted: Planted) {
+        let any = planted.has(Bug::MarkOtherLanes);
+        for commit in self.in_flight.iter_mut().take_while(|commit| commit.version <= version) {
+            commit.applied |= any || commit.lanes.is_within(&lanes);
+        }
+    }
+
     /// The last version such that all commits in flight up to it are applied, and durable if they asked for it.
     fn ready(&self, planted: Planted) -> Version {
         let is_ready = |commit: &&InFlight| {
@@ -680,6 +720,15 @@ impl Writer {
             false => count(token) > 1,
         });
         self.tokens.iter().map(|(version, _)| *version).collect()
+    }
+}
+
+/// Notes a panic while slices are applied: dropped, unless forgotten, before the lane's lock is.
+struct LanePanic<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for LanePanic<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

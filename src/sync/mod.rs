@@ -9,7 +9,8 @@
 //! | [`Published`] | arc-swap's pointer | a lock, or (`cfg(loom_ordered)`) an Acquire / AcqRel index | a lock |
 //! | [`atomic`] | std's | loom's | shuttle's |
 //!
-//! Nothing here spins: who waits, waits on a lock or a condition variable.
+//! Who waits, waits on a lock or a condition variable. What takes microseconds is looked for that long before the thread sleeps, as sleeping and
+//! being woken takes several times longer: [`lock_soon`], [`Condvar::wait_soon`]. In models these are `lock` and `wait`.
 
 #[cfg(not(any(loom, shuttle)))]
 mod real;
@@ -25,6 +26,23 @@ pub(crate) use shuttle::*;
 mod model;
 #[cfg(loom)]
 pub(crate) use model::*;
+
+/// The number of this thread: 0, 1 and so on, in the order in which threads asked. In models, where it would differ from run to run, always 0.
+pub(crate) fn thread_number() -> usize {
+    #[cfg(not(any(loom, shuttle)))]
+    {
+        use std::cell::Cell;
+        static THREADS: atomic::AtomicUsize = atomic::AtomicUsize::new(0);
+        thread_local!(static NUMBER: Cell<Option<usize>> = const { Cell::new(None) });
+        NUMBER.get().unwrap_or_else(|| {
+            let number = THREADS.fetch_add(1, atomic::Ordering::Relaxed);
+            NUMBER.set(Some(number));
+            number
+        })
+    }
+    #[cfg(any(loom, shuttle))]
+    0
+}
 
 /// A mutable reference to what `this` points to, cloned first if anybody else can see it.
 pub(crate) fn make_mut<T: Clone>(this: &mut Arc<T>) -> &mut T {

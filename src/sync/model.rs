@@ -124,6 +124,12 @@ impl<T> Drop for MutexGuard<'_, T> {
     }
 }
 
+/// In a model nobody looks before he sleeps.
+#[track_caller]
+pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
+}
+
 /// loom's condition variable over [`MutexGuard`]. Time does not pass in a model: `wait_for` waits until notified.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(loom::sync::Condvar);
@@ -140,6 +146,11 @@ impl Condvar {
         drop(guard);
         let inner = self.0.wait(inner).unwrap_or_else(|poisoned| poisoned.into_inner());
         MutexGuard { guard: Some(inner), mutex }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_soon<'a, T>(&self, _: &'a Mutex<T>, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.wait(guard)
     }
 
     pub(crate) fn wait_for<'a, T>(&self, guard: MutexGuard<'a, T>, _: Duration) -> MutexGuard<'a, T> {

@@ -1,6 +1,9 @@
 //! The primitives that programs run on.
 
+use std::hint::spin_loop;
 use std::time::Duration;
+
+use atomic::{AtomicU64, Ordering};
 
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 pub(crate) use std::sync::atomic;
@@ -11,18 +14,61 @@ pub(crate) fn count<T>(this: &Arc<T>) -> usize {
     Arc::count(this)
 }
 
+/// How often somebody looks for what should come soon before he sleeps: about 20 microseconds, what a sleep and a wake-up cost.
+const LOOKS: u32 = 400;
+
+/// Locks what is never held for long.
+pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    for _ in 0..LOOKS {
+        // Reading first leaves the holder his cache line.
+        if !mutex.is_locked()
+            && let Some(guard) = mutex.try_lock()
+        {
+            return guard;
+        }
+        spin_loop();
+    }
+    mutex.lock()
+}
+
 /// A condition variable whose `wait` takes the guard by value, as loom's does.
 #[derive(Debug, Default)]
-pub(crate) struct Condvar(parking_lot::Condvar);
+pub(crate) struct Condvar {
+    condvar: parking_lot::Condvar,
+    /// How often it was notified: what [`Condvar::wait_soon`] looks at.
+    notified: AtomicU64,
+}
 
 impl Condvar {
     pub(crate) fn new() -> Self {
         Self::default()
     }
 
+    /// As [`Condvar::wait`], for what should come soon. The guard is `mutex`'s, and whoever notifies holds it or has held it since the change.
+    pub(crate) fn wait_soon<'a, T>(
+        &self,
+        mutex: &'a Mutex<T>,
+        guard: MutexGuard<'a, T>,
+    ) -> MutexGuard<'a, T> {
+        let seen = self.notified.load(Ordering::Relaxed);
+        drop(guard);
+        for _ in 0..LOOKS {
+            if self.notified.load(Ordering::Relaxed) != seen {
+                return mutex.lock();
+            }
+            spin_loop();
+        }
+        let guard = mutex.lock();
+        // What happened between the last look and this lock would wake nobody.
+        match self.notified.load(Ordering::Relaxed) == seen {
+            true => self.wait(guard),
+            false => guard,
+        }
+    }
+
     /// Unlocks, sleeps until notified (or for no reason), locks again.
     pub(crate) fn wait<'a, T>(&self, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
-        self.0.wait(&mut guard);
+        self.condvar.wait(&mut guard);
         guard
     }
 
@@ -32,12 +78,13 @@ impl Condvar {
         mut guard: MutexGuard<'a, T>,
         timeout: Duration,
     ) -> MutexGuard<'a, T> {
-        self.0.wait_for(&mut guard, timeout);
+        self.condvar.wait_for(&mut guard, timeout);
         guard
     }
 
     pub(crate) fn notify_all(&self) {
-        self.0.notify_all();
+        self.notified.fetch_add(1, Ordering::Relaxed);
+        self.condvar.notify_all();
     }
 }
 

@@ -38,6 +38,11 @@ impl<T> Mutex<T> {
     }
 }
 
+/// In a model nobody looks before he sleeps.
+pub(crate) fn lock_soon<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock()
+}
+
 /// shuttle's condition variable; nobody wakes for no reason.
 #[derive(Debug, Default)]
 pub(crate) struct Condvar(::shuttle::sync::Condvar);
@@ -49,6 +54,10 @@ impl Condvar {
 
     pub(crate) fn wait<'a, T>(&self, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
         self.0.wait(guard).unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    pub(crate) fn wait_soon<'a, T>(&self, _: &'a Mutex<T>, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
+        self.wait(guard)
     }
 
     pub(crate) fn wait_for<'a, T>(&self, guard: MutexGuard<'a, T>, _: Duration) -> MutexGuard<'a, T> {
