@@ -56,7 +56,7 @@ fn is_stopped(db: &Database, metrics: &[Metric; 2], version: Version) {
             txn.append(metric, secs(3), 3.0)?;
             txn.commit().map(drop)
         },
-        |db, metric| db.transact(|txn| txn.append(metric, secs(3), 3.0)),
+        |db, metric| db.transact(|txn| txn.append(metric, secs(3), 3.0)).map(drop),
         |db, _| {
             let mut txn = db.begin_write();
             txn.put_meta("key", "value")?;

@@ -64,7 +64,8 @@ fn lanes_tell_what_is_applied(bugs: &[Bug]) {
     assert_eq!(a, b, "half a commit at version {}", snapshot.version());
     two_lanes.join().expect("no panic").expect("nothing fails");
 }
-invariant!(a_commit_marks_others_only_in_its_lanes: lanes_tell_what_is_applied; bug_mark_other_lanes: MarkOtherLanes);
+invariant!(a_commit_marks_others_only_in_its_lanes: lanes_tell_what_is_applied;
+    bug_mark_other_lanes: MarkOtherLanes, "half a commit";);
 
 /// 5: maps come from changes in the log's order. Both commits add a partition to the same map.
 fn maps_are_not_lost(bugs: &[Bug]) {

@@ -24,18 +24,29 @@ impl Budget {
         let fits = self.taken == 0 || self.taken.saturating_add(bytes) <= max;
         let next = place.map_or(self.came, |Place(place)| place);
         if !fits || next != self.left {
-            if place.is_none() {
-                *place = Some(Place(self.came));
-                self.came += 1;
-            }
+            self.stand(place);
             return false;
         }
         true
     }
 
-    /// Who stands first leaves the line; the next one is to be woken.
+    /// Takes a place at the end of the line, if it has none: who was admitted is first there.
+    pub(super) fn stand(&mut self, place: &mut Option<Place>) {
+        place.get_or_insert_with(|| {
+            self.came += 1;
+            Place(self.came - 1)
+        });
+    }
+
+    /// Who stands first leaves the line; the next one is to be woken. Who is not first gives up since nobody goes on.
     pub(super) fn leave(&mut self, place: Place) {
-        debug_assert_eq!(place, Place(self.left));
+        if place == Place(self.left) {
+            self.leave_first();
+        }
+    }
+
+    /// As [`Budget::leave`], for who is known to be first.
+    pub(super) fn leave_first(&mut self) {
         self.left += 1;
     }
 
@@ -70,6 +81,19 @@ mod tests {
         assert!(budget.admits(1, 100, &mut small));
         budget.leave(small.expect("it stood in the line"));
         assert!(budget.admits(50, 100, &mut None), "nobody is left in the line");
+    }
+
+    #[test]
+    fn who_stands_first_is_passed_by_nobody_while_it_makes_space() {
+        let mut budget = Budget::default();
+        let (mut first, mut second) = (None, None);
+        assert!(budget.admits(60, 100, &mut first));
+        budget.stand(&mut first);
+        assert!(!budget.admits(1, 100, &mut second), "it would fit, but is second");
+        assert!(budget.admits(60, 100, &mut first));
+        budget.take(60);
+        budget.leave(first.expect("it stood in the line"));
+        assert!(budget.admits(1, 100, &mut second));
     }
 
     #[test]

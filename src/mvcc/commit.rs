@@ -21,7 +21,7 @@ use crate::planted::{Bug, Planted};
 use crate::sync::atomic::{AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count, lock_soon, thread_number};
 
-use super::budget::Budget;
+use super::budget::{Budget, Place};
 use super::lane::{Applying, Change, Heads, Lane};
 use super::marks::LiveVersions;
 use super::metric_tree::MetricTree;
@@ -331,8 +331,29 @@ impl Core {
         {
             drop(self.validate(self.log.lock(), reads)?);
         }
-        let staged_bytes = commit.record.staged_bytes;
+        // Whatever comes of it, the commit leaves the line in the end: with its bytes, or without.
         let mut place = None;
+        let mut reserved = self.reserve_in_line(staged, commit, cost, reads, &mut place);
+        if let Some(place) = place {
+            match &mut reserved {
+                Ok(log) => log.budget.leave(place),
+                Err(_) => self.log.lock().budget.leave(place),
+            }
+            self.changed.notify_all();
+        }
+        reserved
+    }
+
+    /// As [`Core::reserve`], but who stood in the line stands there still.
+    fn reserve_in_line(
+        &self,
+        staged: &mut Staged,
+        commit: &Commit,
+        cost: u64,
+        reads: Option<&Reads>,
+        place: &mut Option<Place>,
+    ) -> Result<MutexGuard<'_, Log>> {
+        let staged_bytes = commit.record.staged_bytes;
         let mut log = self.log.lock();
         loop {
             if log.closed {
@@ -342,7 +363,7 @@ impl Core {
                 return Err(log.stopped());
             }
             // Those in flight never wait for these bytes, so the first in line goes on some day. An error above ends the whole line.
-            if !log.budget.admits(staged_bytes, self.staged_bytes_max, &mut place) {
+            if !log.budget.admits(staged_bytes, self.staged_bytes_max, place) {
                 log = self.changed.wait(log);
                 continue;
             }
@@ -353,15 +374,13 @@ impl Core {
                 log = self.log.lock();
                 continue;
             }
-            if let Some(place) = place.take() {
-                log.budget.leave(place);
-                self.changed.notify_all();
-            }
             if let Some(reads) = reads {
                 log = self.validate(log, reads)?;
             }
             self.check_dropped(staged, &commit.record)?;
             let Some(journal) = self.journal.as_ref().filter(|_| log.free < cost) else { break };
+            // Nobody takes the bytes meanwhile.
+            log.budget.stand(place);
             if log.extending {
                 log = self.changed.wait(log);
                 continue;
@@ -369,7 +388,10 @@ impl Core {
             log.extending = true;
             let wanted = cost - log.free;
             drop(log);
-            let on_panic = OnPanic::new(self, |log, _| log.extending = false);
+            let on_panic = OnPanic::new(self, |log, _| {
+                log.extending = false;
+                log.budget.leave_first();
+            });
             let made = journal.extend(wanted);
             on_panic.disarm();
             log = self.log.lock();
@@ -564,6 +586,8 @@ impl Core {
         let give_up = |log: &mut Log, planted| {
             log.publishing = None;
             log.stop(planted);
+            // Also if the log had stopped before, behind what was being published.
+            log.stop = Some(log.published);
         };
         let on_panic = OnPanic::new(self, give_up);
         let retired = self.swap_in(to, &commits);
