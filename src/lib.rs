@@ -42,6 +42,8 @@ mod options;
 pub mod planted;
 mod query;
 mod report;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the transaction comes to use all of it"))]
+pub(crate) mod sealed;
 mod snapshot;
 mod store;
 mod superblock;

@@ -108,6 +108,13 @@ impl VolumeName {
         Some(Named::parse(path.as_ref().file_name()?.to_str()?)?.name)
     }
 
+    /// The names of all files that a writer of such a volume makes: the seven, the supplement, the checkpoint before it is
+    /// durable.
+    pub(crate) fn file_names(self) -> impl Iterator<Item = String> {
+        let seven = VolumeFile::ALL.into_iter().map(move |file| self.file_name(file));
+        seven.chain([self.supplement_file_name(), self.unfinished_checkpoint()])
+    }
+
     /// The name that a checkpoint has until it is durable.
     pub(super) fn unfinished_checkpoint(self) -> String {
         format!("{OWN_PREFIX}{self}{UNFINISHED_SUFFIX}")

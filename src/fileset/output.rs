@@ -104,9 +104,14 @@ impl Output {
         Ok(Written { adler: self.adler.0.finish(), sum: FileSum { len: self.written, crc } })
     }
 
-    /// Writes what room was left for, and makes all of it durable. The checksums are without it.
+    /// Writes what room was left for, for now. The checksums are without it.
+    pub(super) fn write_head(&self, head: &[u8]) -> Result<()> {
+        self.file.write_at(0, head)
+    }
+
+    /// Writes what room was left for, for good, and makes all of it durable. The checksums are without it.
     pub(super) fn sync_with_head(self, head: &[u8]) -> Result<()> {
-        self.file.write_at(0, head)?;
+        self.write_head(head)?;
         self.sync().map(drop)
     }
 

@@ -246,6 +246,11 @@ impl Volume {
         checked.map_err(|reason| Damage { offset, reason })
     }
 
+    /// The data file, unchecked: for who keeps the place of a stream that was.
+    pub(crate) fn data(&self) -> &[u8] {
+        &self.data
+    }
+
     /// What the volume's supplement has: streams by [`MetricId`](crate::MetricId), and statistics. `None` if the volume
     /// has no supplement, or one that is damaged or belongs to other files, which [`Volume::damage`] tells; then there
     /// are the names.

@@ -317,7 +317,7 @@ impl SyncedVolume<'_> {
 /// Removes the files of a volume, complete or not, the supplement too: the checkpoint first, for good, so that at no
 /// time there is half a volume.
 ///
-/// It is no error if there are none. Mappings of a volume that is open stay as they are.
+/// It is no error if there are none, or no folder. Mappings of a volume that is open stay as they are.
 ///
 /// # Errors
 /// [`Error::Io`]. Then the volume is there whole, or not at all; call again to remove the rest.
@@ -328,12 +328,16 @@ pub fn remove_volume(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<
     for place in places() {
         disk.remove(&place.path(VolumeFile::Checkpoint))?;
     }
-    disk.sync_dir(folder)?;
+    match disk.sync_dir(folder) {
+        Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(()),
+        synced => synced?,
+    }
     disk.remove(&place.unfinished_checkpoint())?;
-    disk.remove(&place.supplement())?;
     for (place, file) in places().flat_map(|place| VolumeFile::ALL.map(|file| (place, file))) {
         disk.remove(&place.path(file))?;
     }
+    // The last: as long as there are others, it tells whose they are.
+    disk.remove(&place.supplement())?;
     disk.sync_dir(folder)
 }
 
@@ -408,7 +412,7 @@ impl<'d> Files<'d> {
             let checkpoint = FileSum::of(&digests_checksum.to_le_bytes());
             let [info, index, summaries, bloom, data] = five.map(|file| file.sum);
             let files = [info, index, summaries, bloom, data, digest.sum, checkpoint];
-            supplement.write(self.disk, &self.place.supplement(), &self.spec, files)?;
+            supplement.write(&self.spec, files)?;
         }
         self.disk.sync_dir(self.place.folder())?;
         Ok(SyncedVolume { files: self, digests_checksum })
@@ -426,7 +430,10 @@ struct Data {
 
 impl Data {
     fn create(files: &Files<'_>) -> Result<Self> {
-        let supplement = files.spec.supplement.map(SupplementBuilder::new);
+        // The first of all files: it tells whose they are.
+        let create =
+            |spec| SupplementBuilder::create(files.disk, &files.place.supplement(), &files.spec, spec);
+        let supplement = files.spec.supplement.map(create).transpose()?;
         Ok(Data { output: files.output(VolumeFile::Data)?, entries: 0, supplement })
     }
 

@@ -36,13 +36,22 @@ impl Numbered<'_> {
 /// The table in memory, 68 bytes for each metric: metric ids come in another order than streams.
 #[derive(Debug)]
 pub(in super::super) struct SupplementBuilder {
+    out: Output,
     spec: SupplementSpec,
     rows: Vec<Row>,
 }
 
 impl SupplementBuilder {
-    pub(in super::super) fn new(spec: SupplementSpec) -> Self {
-        SupplementBuilder { spec, rows: Vec::new() }
+    /// Makes the file, with a head without sections: whoever finds the volume unfinished can tell whose it is.
+    pub(in super::super) fn create(
+        disk: &dyn Vfs,
+        path: &Path,
+        volume: &VolumeSpec,
+        spec: SupplementSpec,
+    ) -> Result<Self> {
+        let out = Output::create_behind(disk, path, PAGE as u64)?;
+        out.write_head(&head(volume, spec, out.len(), Vec::new()).encode())?;
+        Ok(SupplementBuilder { out, spec, rows: Vec::new() })
     }
 
     /// Adds a metric, whose place the index entry has.
@@ -71,15 +80,9 @@ impl SupplementBuilder {
 
     /// Writes the sorted table and the rest of the supplement, and makes it durable; its name is the folder's to sync.
     /// `files` are those beside it.
-    pub(in super::super) fn write(
-        self,
-        disk: &dyn Vfs,
-        path: &Path,
-        volume: &VolumeSpec,
-        files: [FileSum; FILES],
-    ) -> Result<()> {
+    pub(in super::super) fn write(self, volume: &VolumeSpec, files: [FileSum; FILES]) -> Result<()> {
         let [.., digest, _] = files;
-        let mut out = Output::create_behind(disk, path, PAGE as u64)?;
+        let mut out = self.out;
         let mut sections = Vec::new();
         let mut fences = Vec::new();
         let pages = (0..).zip(self.rows.chunks(METRICS)).map(|(page, rows)| {
@@ -90,10 +93,13 @@ impl SupplementBuilder {
         let fences_len = (fences.len() / 4) as u64;
         sections.push(append(&mut out, Kind::Fences, fences_len, [fences])?);
         sections.push(append(&mut out, Kind::Files, FILES as u64, files.map(FileSum::encode))?);
-        let VolumeSpec { name, block_size, .. } = *volume;
-        let head = Head { spec: self.spec, name, block_size, file_len: out.len(), sections };
+        let head = head(volume, self.spec, out.len(), sections);
         out.sync_with_head(&head.encode())
     }
+}
+
+fn head(volume: &VolumeSpec, spec: SupplementSpec, file_len: u64, sections: Vec<Section>) -> Head {
+    Head { spec, name: volume.name, block_size: volume.block_size, file_len, sections }
 }
 
 /// Appends a section.

@@ -384,6 +384,7 @@ fn unfinished_volume_tells_whose_it_is() {
     assert_eq!(read_supplement_spec(&disk, FOLDER.as_ref(), NAME).expect("no file is fine"), None);
     let spec = NUMBERED_SPEC.supplement;
     let writer = VolumeWriter::create(&disk, FOLDER.as_ref(), NUMBERED_SPEC).expect("room");
+    assert_eq!(read_supplement_spec(&disk, FOLDER.as_ref(), NAME).expect("undamaged"), spec, "at once");
     let synced = writer.sync().expect("room");
     assert_eq!(read_supplement_spec(&disk, FOLDER.as_ref(), NAME).expect("undamaged"), spec);
     drop(synced);

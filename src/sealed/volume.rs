@@ -1,0 +1,242 @@
+//! A volume of a database, and streams in it.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::BlockVolume;
+use super::open_volumes::Slot;
+use super::place::Place;
+use super::store::VolumeStore;
+use crate::error::{Error, Result};
+use crate::fileset::{MetricEntry, Supplement, Volume};
+use crate::mvcc::transaction::Version;
+use crate::names::{Metric, MetricId};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+
+/// Of a volume that is not superseded.
+const NEVER: u64 = u64::MAX;
+
+/// A volume as transactions hold it. Its files are opened when they are first read, and may be closed and opened again.
+///
+/// Dropping it closes it, without I/O beside unmapping; the files go only if it was superseded, and later:
+/// [`VolumeStore::remove_superseded`].
+#[derive(Debug)]
+pub(crate) struct SealedVolume {
+    store: VolumeStore,
+    block: BlockVolume,
+    place: Place,
+    slot: Arc<Slot>,
+    /// The version that no longer has it. Relaxed: who reads it has the last reference, and sees what former holders did.
+    superseded_at: AtomicU64,
+    lookups_by_name: AtomicU64,
+    bytes: OnceLock<u64>,
+}
+
+/// A metric's stream in a volume: checked, and there as long as this is, whatever becomes of the volume.
+#[derive(Clone, Debug)]
+pub(crate) struct SealedStream {
+    volume: Arc<Volume>,
+    /// Where in the data file it lies.
+    at: Range<usize>,
+}
+
+impl SealedStream {
+    /// The points in M3TSZ.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        // It was there when the stream was checked, and the file does not change.
+        self.volume.data().get(self.at.clone()).unwrap_or_default()
+    }
+}
+
+impl SealedVolume {
+    pub(super) fn new(store: VolumeStore, block: BlockVolume, place: Place) -> Self {
+        SealedVolume {
+            store,
+            block,
+            place,
+            slot: Arc::default(),
+            superseded_at: AtomicU64::new(NEVER),
+            lookups_by_name: AtomicU64::new(0),
+            bytes: OnceLock::new(),
+        }
+    }
+
+    /// What it holds.
+    pub(crate) fn block(&self) -> &BlockVolume {
+        &self.block
+    }
+
+    /// The stream of a metric, or `None` if it has no points here.
+    ///
+    /// Where the supplement is damaged or missing the metric is found by its ID. A metric that was dropped and the one that was made again under
+    /// its ID cannot be told apart then: only those may be asked for that lived when the volume was frozen.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], with the metric's ID if it is about its stream; also if a file is missing. [`Error::Io`].
+    ///
+    /// Cost: opening the files, if they are not open; otherwise two searches in the supplement, and the stream's checksum.
+    pub(crate) fn stream_of(&self, metric: &Metric) -> Result<Option<SealedStream>> {
+        let volume = self.open()?;
+        let found = match volume.supplement().map(|supplement| (supplement, supplement.find(metric.id()))) {
+            Some((_, Ok(None))) => None,
+            Some((supplement, Ok(Some(entry)))) => {
+                supplement.stream(&entry).map_err(|error| with_id(error, metric))?;
+                Some((entry.offset, entry.size))
+            }
+            None | Some((_, Err(_))) => {
+                self.lookups_by_name.fetch_add(1, Ordering::Relaxed);
+                let entry = volume.find(metric.name())?;
+                entry
+                    .map(|entry| volume.stream(&entry).map(|_| (entry.offset(), entry.size())))
+                    .transpose()?
+            }
+        };
+        Ok(found.map(|(offset, size)| {
+            // They were added up to find the stream, without overflow.
+            let start = offset as usize;
+            SealedStream { volume: volume.clone(), at: start..start + size as usize }
+        }))
+    }
+
+    /// What the supplement has of a metric, statistics included, or `None` if it has no points here. No stream is touched.
+    ///
+    /// # Errors
+    /// As for [`metric_ids`](SealedVolume::metric_ids); a damaged page of the table concerns its metrics only. There is still
+    /// [`stream_of`](SealedVolume::stream_of) then.
+    pub(crate) fn entry_of(&self, metric: &Metric) -> Result<Option<MetricEntry>> {
+        let volume = self.open()?;
+        self.supplement(&volume)?.find(metric.id())
+    }
+
+    /// The metrics that have points here, ascending.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] or [`Error::NewerFormat`] if the supplement is damaged, missing or newer, or the volume cannot be opened. Each metric that may be
+    /// in it can still be asked for. [`Error::Io`].
+    ///
+    /// Cost: the whole table, 68 bytes for each metric.
+    pub(crate) fn metric_ids(&self) -> Result<Vec<MetricId>> {
+        let volume = self.open()?;
+        self.supplement(&volume)?.entries().map(|entry| entry.map(|entry| entry.metric)).collect()
+    }
+
+    /// The sum of the lengths of its files, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// Cost: the first time, opening each file.
+    pub(crate) fn bytes(&self) -> Result<u64> {
+        if let Some(bytes) = self.bytes.get() {
+            return Ok(*bytes);
+        }
+        let mut bytes = 0_u64;
+        for path in self.place.files() {
+            let file = self.store.disk().open(&path, false)?;
+            bytes = bytes.saturating_add(file.map_or(Ok(0), |file| file.len())?);
+        }
+        Ok(*self.bytes.get_or_init(|| bytes))
+    }
+
+    /// Reads all of it and returns all that is wrong, a missing supplement included. The files are opened anew, and other volumes are not
+    /// closed for it.
+    ///
+    /// Cost: as [`Volume::verify`].
+    pub(crate) fn verify(&self) -> Vec<Error> {
+        let volume = match self.read() {
+            Ok(volume) => volume,
+            Err(error) => return vec![error],
+        };
+        let mut errors = volume.verify();
+        // A damaged one was told.
+        if errors.is_empty() {
+            errors.extend(self.supplement(&volume).err());
+        }
+        errors
+    }
+
+    /// How many metrics were looked for by their IDs because the supplement was damaged or missing.
+    pub(crate) fn lookups_by_name(&self) -> u64 {
+        self.lookups_by_name.load(Ordering::Relaxed)
+    }
+
+    /// Tells that the transaction of version `at`, and all after it, do without the volume: when its last holder is gone, its files may go.
+    /// At version 0 it is one that no transaction ever had, such as one whose writing failed.
+    pub(crate) fn supersede(&self, at: Version) {
+        self.superseded_at.store(at.get(), Ordering::Relaxed);
+    }
+
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// The open volume. Who comes while another thread opens it waits for that one.
+    fn open(&self) -> Result<Arc<Volume>> {
+        let open = self.store.open();
+        if let Some(volume) = open.get(&self.slot) {
+            return Ok(volume);
+        }
+        let _opening = self.slot.opening.lock();
+        if let Some(volume) = open.get(&self.slot) {
+            return Ok(volume);
+        }
+        let volume = Arc::new(self.read()?);
+        open.keep(&self.slot, &volume);
+        Ok(volume)
+    }
+
+    /// Opens the files anew.
+    fn read(&self) -> Result<Volume> {
+        let volume = Volume::open(self.store.disk(), &self.place.folder, self.place.name)?;
+        let expected = self.store.supplement_of(&self.block);
+        if volume.supplement().is_some_and(|supplement| supplement.spec() != expected) {
+            return Err(supplement_error(
+                &volume,
+                "it is of another database or version than the volume in the log",
+            ));
+        }
+        Ok(volume)
+    }
+
+    fn supplement<'v>(&self, volume: &'v Volume) -> Result<Supplement<'v>> {
+        let error = || {
+            let path = volume.supplement_path();
+            let is_about = |error: &Error| match error {
+                Error::Corrupt { path: damaged, .. } | Error::NewerFormat { path: damaged, .. } => {
+                    *damaged == path
+                }
+                _ => false,
+            };
+            let told = volume.damage().into_iter().find(is_about);
+            told.unwrap_or_else(|| supplement_error(volume, "the file is missing"))
+        };
+        volume.supplement().ok_or_else(error)
+    }
+}
+
+impl Drop for SealedVolume {
+    fn drop(&mut self) {
+        self.store.open().close(&self.slot);
+        let at = self.superseded_at.load(Ordering::Relaxed);
+        if at != NEVER {
+            self.store.add_superseded(self.place.clone(), Version(at));
+        }
+    }
+}
+
+fn supplement_error(volume: &Volume, reason: &'static str) -> Error {
+    let path = volume.supplement_path();
+    Error::Corrupt { format: "volume supplement", path, offset: 0, metric: None, reason }
+}
+
+/// An error about a metric's stream with its ID, where the volume knows its number only.
+fn with_id(error: Error, metric: &Metric) -> Error {
+    match error {
+        Error::Corrupt { format, path, offset, reason, .. } => {
+            let metric = Some(metric.to_string().into());
+            Error::Corrupt { format, path, offset, metric, reason }
+        }
+        other => other,
+    }
+}
