@@ -372,6 +372,9 @@ fn attempt_that_is_given_up_is_replaced_or_removed() {
     assert_readable(&store.volume(block(0), &namespace), &metrics);
     drop(store.create(&block(1), &namespace).expect("room"));
     store.volume(block(1), &namespace).supersede(Version(0));
+    // What is written now would be removed.
+    let again = store.create(&block(1), &namespace).expect_err("its files are yet to be removed");
+    assert_eq!(again.io_kind(), Some(std::io::ErrorKind::AlreadyExists));
     assert_eq!(store.remove_superseded(Version(0)).expect("they go"), 1);
     assert_eq!(files_in(&disk, DATA.as_ref()).len(), VolumeFile::ALL.len() + 1);
 }
