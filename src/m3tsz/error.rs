@@ -73,4 +73,8 @@ pub enum DecodeErrorKind {
     /// A value's XOR refers to a window of bits that is not there, or reaches past bit 64.
     #[error("the window of a XOR does not fit 64 bits")]
     XorWindow,
+    /// A timestamp that is not later than the one before, where points are to be ascending. The codec takes any order: this is
+    /// found by those who read on behalf of a database.
+    #[error("a timestamp is not later than the one before")]
+    NotAscending,
 }

@@ -12,7 +12,7 @@ use crate::sync::Arc;
 
 use super::partition_map::Cover;
 use super::side::{Run, SideEntry, SidePrefix};
-use super::tombstones::{Tombstone, Tombstones};
+use super::tombstones::{Stretch, Tombstones};
 
 /// A side entry that a reader sees.
 #[derive(Clone, Debug)]
@@ -81,7 +81,7 @@ impl SideReader {
         // Newer runs come first and the sort is stable, so the first entry of each time is the latest.
         taken.sort_by_key(|(_, entry)| entry.at);
         taken.dedup_by_key(|(_, entry)| entry.at);
-        let mut piece: Option<Tombstone> = None;
+        let mut piece: Option<Stretch> = None;
         let point = |(part, entry): (&Part, SideEntry)| {
             let SideEntry { at, value, number } = entry;
             let piece = match piece {

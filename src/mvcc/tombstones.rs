@@ -4,6 +4,9 @@
 //! numbers only grow, so where two deletes overlap the later one hides all that the earlier does, and alone counts.
 //! Hence a new tombstone takes the place of what it covers, and a partition that is trimmed over and over has one.
 //!
+//! Besides, a tombstone hides all that lies below the partition in its range, also if it hides nothing within: the partition's own
+//! points are always the newer ones.
+//!
 //! Invariants
 //! * The ranges are disjoint and ascending, over all chunks; no chunk is empty.
 //! * What somebody holds a clone of never changes. A mark holds one, so a snapshot's tombstones are those of its commit, whatever
@@ -24,6 +27,18 @@ pub(crate) struct Tombstone {
     pub(crate) points: u64,
     /// So many side entries.
     pub(crate) side: u64,
+}
+
+/// Times of which the same is hidden: those of a tombstone, or a gap between two.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Stretch {
+    pub(crate) range: Cover,
+    /// So many in-order points are hidden; none in a gap.
+    pub(crate) points: u64,
+    /// So many side entries are hidden; none in a gap.
+    pub(crate) side: u64,
+    /// Whether all below the partition is hidden: whether this is no gap.
+    pub(crate) deleted: bool,
 }
 
 /// See the module. A clone is a reference.
@@ -64,9 +79,8 @@ impl Tombstones {
         chunks.splice(begin..end, cut.collect::<Vec<_>>());
     }
 
-    /// The tombstone that covers `at`, or the gap around it as one that hides nothing: what holds for `at` holds for all of its
-    /// range. Two binary searches.
-    pub(crate) fn around(&self, at: i64) -> Tombstone {
+    /// The stretch that `at` lies in: what holds for `at` holds for all of its range. Two binary searches.
+    pub(crate) fn around(&self, at: i64) -> Stretch {
         let chunks = self.chunks();
         let place = chunks.partition_point(|chunk| last_of(chunk) < at);
         let (before, next) = match chunks.get(place) {
@@ -79,14 +93,15 @@ impl Tombstones {
         if let Some(next) = next
             && next.range.first <= at
         {
-            return *next;
+            let Tombstone { range, points, side } = *next;
+            return Stretch { range, points, side, deleted: true };
         }
         // Neither end wraps: before the one and after the other tombstone lies `at`.
         let before =
             before.map(|before| before.range.last).or_else(|| Some(last_of(chunks[..place].last()?)));
         let first = before.map_or(i64::MIN, |before| before + 1);
         let last = next.map_or(i64::MAX, |next| next.range.first - 1);
-        Tombstone { range: Cover { first, last }, points: 0, side: 0 }
+        Stretch { range: Cover { first, last }, points: 0, side: 0, deleted: false }
     }
 
     fn chunks(&self) -> &[Arc<Vec<Tombstone>>] {
@@ -109,12 +124,12 @@ mod tests {
     }
 
     proptest! {
-        /// At every time the latest delete that covers it counts; clones stay as they were.
+        /// At every time the latest delete that covers it counts, also if it hides nothing within; clones stay as they were.
         #[test]
         fn the_latest_delete_counts(deletes in prop::collection::vec((time(), time()), 1..60)) {
             let mut tombstones = Tombstones::default();
             let mut clones = vec![tombstones.clone()];
-            for (number, (a, b)) in (1..).zip(&deletes) {
+            for (number, (a, b)) in (0..).zip(&deletes) {
                 let range = Cover { first: *a.min(b), last: *a.max(b) };
                 tombstones.add(Tombstone { range, points: number, side: 2 * number });
                 clones.push(tombstones.clone());
@@ -123,7 +138,8 @@ mod tests {
                 for at in (-31..31).chain([i64::MIN, i64::MIN + 1, i64::MAX - 1, i64::MAX]) {
                     let latest = deletes[..made].iter().rposition(|(a, b)| a.min(b) <= &at && &at <= a.max(b));
                     let found = tombstones.around(at);
-                    prop_assert_eq!(found.points, latest.map_or(0, |index| index as u64 + 1), "at {}", at);
+                    prop_assert_eq!(found.points, latest.map_or(0, |index| index as u64), "at {}", at);
+                    prop_assert_eq!(found.deleted, latest.is_some(), "at {}", at);
                     prop_assert_eq!(found.side, 2 * found.points);
                     prop_assert!(found.range.has(at));
                     for other in [found.range.first, found.range.last] {

@@ -1,5 +1,8 @@
 //! Columns of consecutive points, and single points.
 
+use std::ops::Range;
+
+use crate::mvcc::partition_map::Cover;
 use crate::time::Timestamp;
 
 /// One point of a metric.
@@ -24,7 +27,44 @@ pub struct Block {
 impl Block {
     /// An empty one, to be filled; no reader is given one as it is.
     pub(super) fn new() -> Self {
-        Block { timestamps: Vec::new(), values: Vec::new(), annotations: Vec::new() }
+        Block::with_capacity(0)
+    }
+
+    /// As [`Block::new`], with room for so many points.
+    pub(super) fn with_capacity(points: usize) -> Self {
+        Block {
+            timestamps: Vec::with_capacity(points),
+            values: Vec::with_capacity(points),
+            annotations: Vec::new(),
+        }
+    }
+
+    /// Parts of two blocks in time order; at equal times `upper` wins, annotation or not.
+    ///
+    /// Cost: copies runs, as long as the two do not interleave.
+    pub(super) fn overlaid(
+        (lower, lower_part): (&Block, Range<usize>),
+        (upper, upper_part): (&Block, Range<usize>),
+    ) -> Block {
+        let mut merged = Block::with_capacity(lower_part.len() + upper_part.len());
+        let (mut low, mut up) = (lower_part, upper_part);
+        while let (Some(&low_first), Some(&up_first)) =
+            (lower.timestamps[low.clone()].first(), upper.timestamps[up.clone()].first())
+        {
+            if low_first < up_first {
+                let end = low.start + run_before(&lower.timestamps[low.clone()], up_first);
+                merged.push_part(lower, low.start..end);
+                low.start = end;
+            } else {
+                let end = up.start + run_before(&upper.timestamps[up.clone()], low_first).max(1);
+                merged.push_part(upper, up.start..end);
+                up.start = end;
+                low.start += usize::from(low_first == up_first);
+            }
+        }
+        merged.push_part(lower, low);
+        merged.push_part(upper, up);
+        merged
     }
 
     /// Nanoseconds since the Unix epoch, strictly ascending.
@@ -57,8 +97,33 @@ impl Block {
         self.values.push(value);
     }
 
+    /// Leaves out all but the points of a part.
+    pub(super) fn into_part(mut self, part: Range<usize>) -> Block {
+        if part.start > 0 {
+            let mut kept = Block::with_capacity(part.len());
+            kept.push_part(&self, part);
+            return kept;
+        }
+        self.truncate(part.end);
+        self
+    }
+
+    /// Leaves out all points from the given one on.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.timestamps.truncate(len);
+        self.values.truncate(len);
+        let annotations = self.annotations.partition_point(|(index, _)| (*index as usize) < len);
+        self.annotations.truncate(annotations);
+    }
+
+    /// The places of the points in `cover`.
+    pub(super) fn within(&self, cover: Cover) -> Range<usize> {
+        let begin = self.timestamps.partition_point(|at| *at < cover.first);
+        begin..begin + self.timestamps[begin..].partition_point(|at| *at <= cover.last)
+    }
+
     /// Appends a part of another block, which is later than all here.
-    pub(super) fn push_part(&mut self, other: &Block, part: std::ops::Range<usize>) {
+    pub(super) fn push_part(&mut self, other: &Block, part: Range<usize>) {
         let shift = |index: u32| (self.timestamps.len() + index as usize - part.start) as u32;
         let begin = other.annotations.partition_point(|(index, _)| (*index as usize) < part.start);
         let annotated =
@@ -82,11 +147,22 @@ impl Block {
     }
 }
 
+/// How many of ascending times come before `end`. Cheap if they are few: the search starts at the front.
+fn run_before(times: &[i64], end: i64) -> usize {
+    let mut reach = 1;
+    while times.get(reach - 1).is_some_and(|at| *at < end) {
+        reach *= 2;
+    }
+    // All up to the half of it are known to be earlier.
+    let (begin, stop) = (reach / 2, (reach - 1).min(times.len()));
+    begin + times[begin..stop].partition_point(|at| *at < end)
+}
+
 /// The points of a block, from both ends.
 #[derive(Clone, Debug)]
 pub(super) struct Points {
     block: Block,
-    left: std::ops::Range<usize>,
+    left: Range<usize>,
 }
 
 impl From<Block> for Points {

@@ -2,6 +2,9 @@
 //!
 //! * [`block`]: columns of consecutive points.
 //! * [`spans`]: the points of one partition as disjoint spans of time, each read on its own.
+//! * [`sealed`]: the points of one encoded stream.
+//! * [`stack`]: the points of a sealed stream and of partitions that lie over it, laid one over the other by [`overlaid`]. What they
+//!   have in common is a [`source`].
 //! * [`cursor`]: [`Blocks`] and [`Range`] over all partitions, from both ends.
 //!
 //! Every lock that a cursor takes is a partition's, for as long as it takes to copy a stream's tail. Nothing is read before it is
@@ -9,7 +12,13 @@
 
 mod block;
 mod cursor;
+mod overlaid;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the sealed blocks of a metric's map"))]
+mod sealed;
+mod source;
 mod spans;
+#[cfg_attr(not(test), expect(dead_code, reason = "for the pieces of a metric's map"))]
+mod stack;
 
 pub use block::{Block, Point};
 pub use cursor::{Blocks, Range};

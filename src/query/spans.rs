@@ -16,6 +16,7 @@ use crate::mvcc::tombstones::Tombstones;
 use crate::mvcc::transaction::Version;
 
 use super::block::Block;
+use super::source::Source;
 
 /// Points are decoded this many at a time, so that a short range does not decode a whole stream behind it.
 const STEP_POINTS: usize = 1_024;
@@ -42,6 +43,8 @@ pub(crate) struct Spans {
     /// The spans begun, which may be read on from the other end when no stream is left.
     front: Option<Span>,
     back: Option<Span>,
+    /// The span of the stream that was last found damaged.
+    lost: Option<Cover>,
 }
 
 /// A span that was begun. Its side entries are still with those of all spans.
@@ -70,11 +73,23 @@ impl Spans {
             tombstones,
             front: no_stream,
             back: None,
+            lost: None,
         })
     }
 
+    /// The partition's tombstones that the snapshot sees. They hide what lies below the partition, too.
+    pub(crate) fn tombstones(&self) -> &Tombstones {
+        &self.tombstones
+    }
+
+    /// Whether one tombstone covers the whole range, so that nothing below the partition can be seen.
+    pub(crate) fn hides_all_below(&self) -> bool {
+        let stretch = self.tombstones.around(self.cover.first);
+        stretch.deleted && stretch.range.has(self.cover.last)
+    }
+
     /// Begins the span of a stream. If the stream is damaged, the span has its side entries alone.
-    fn begin(&self, index: usize) -> (Span, Result<()>) {
+    fn begin(&mut self, index: usize) -> (Span, Result<()>) {
         let Some(stream) = self.partition.stream(index, self.points) else {
             return (Span::without_points(self.cover), Ok(()));
         };
@@ -86,10 +101,11 @@ impl Spans {
         let last = if index + 1 < self.all_streams.end { stream.last } else { self.cover.last };
         let mut span = Span::without_points(Cover { first, last });
         let decoded = self.decode(&stream).map(|points| {
-            let begin = points.timestamps.partition_point(|at| *at < self.cover.first);
-            let end = points.timestamps.partition_point(|at| *at <= self.cover.last);
-            span = Span { stream: points, left: begin..end, ..span };
+            span = Span { left: points.within(self.cover), stream: points, ..span };
         });
+        if decoded.is_err() {
+            self.lost = Some(span.cover);
+        }
         (span, decoded)
     }
 
@@ -197,6 +213,12 @@ impl DoubleEndedIterator for Spans {
     }
 }
 
+impl Source for Spans {
+    fn lost(&self) -> Option<Cover> {
+        self.lost
+    }
+}
+
 impl Span {
     fn without_points(cover: Cover) -> Self {
         Span { cover, stream: Block::new(), left: 0..0 }
@@ -217,32 +239,16 @@ impl Span {
             self.left = 0..0;
             return std::mem::replace(&mut self.stream, Block::new());
         }
-        merge(&self.stream, taken, side)
-    }
-}
-
-/// Both in time order; at one time the side entry wins.
-fn merge(stream: &Block, part: Range<usize>, side: &[SidePoint]) -> Block {
-    let mut merged = Block {
-        timestamps: Vec::with_capacity(part.len() + side.len()),
-        values: Vec::with_capacity(part.len() + side.len()),
-        annotations: Vec::new(),
-    };
-    let mut next = part.start;
-    for point in side {
-        let later = |at: &i64| *at >= point.at;
-        let before = stream.timestamps[next..part.end].iter().position(later);
-        let until = before.map_or(part.end, |count| next + count);
-        merged.push_part(stream, next..until);
-        next = until;
-        if next < part.end && stream.timestamps[next] == point.at {
-            next += 1;
+        let mut entries = Block::with_capacity(side.len());
+        for point in side {
+            let annotation = point.annotation.as_ref().map(|bytes| bytes.as_slice().into());
+            entries.push(point.at, point.value, annotation);
         }
-        let annotation = point.annotation.as_ref().map(|bytes| bytes.as_slice().into());
-        merged.push(point.at, point.value, annotation);
+        if taken.is_empty() {
+            return entries;
+        }
+        Block::overlaid((&self.stream, taken), (&entries, 0..entries.len()))
     }
-    merged.push_part(stream, next..part.end);
-    merged
 }
 
 #[cfg(all(test, not(loom)))]
@@ -251,6 +257,7 @@ mod tests {
 
     use proptest::prelude::*;
 
+    use super::super::source::checks::{self, Seen};
     use super::*;
     use crate::mvcc::marks::LiveVersions;
     use crate::mvcc::window::Window;
@@ -336,32 +343,15 @@ mod tests {
         }
     }
 
-    /// Reads blocks from the end that `from_back` says next, then from the front.
-    fn read(spans: Option<Spans>, from_back: &[bool]) -> Vec<(i64, u64, Vec<u8>)> {
-        let Some(mut spans) = spans else { return Vec::new() };
-        let (mut front, mut back) = (Vec::new(), Vec::new());
-        let mut from_back = from_back.iter().copied();
-        loop {
-            let is_back = from_back.next().unwrap_or(false);
-            let block = if is_back { spans.next_back() } else { spans.next() };
-            let Some(block) = block else { break };
-            let block = block.expect("streams decode");
-            assert!(block.len() > 0 && block.timestamps().is_sorted_by(|a, b| a < b));
-            let mut annotations = block.annotations.iter().peekable();
-            let mut points = Vec::new();
-            for (index, (at, value)) in block.timestamps.iter().zip(&block.values).enumerate() {
-                let annotation = annotations.next_if(|(at, _)| *at as usize == index);
-                let annotation = annotation.map_or(Vec::new(), |(_, bytes)| bytes.to_vec());
-                points.push((*at, value.to_bits(), annotation));
-            }
-            assert_eq!(annotations.next(), None, "each annotation has its point");
-            if is_back { back.push(points) } else { front.push(points) }
-        }
-        assert!(spans.next().is_none() && spans.next_back().is_none());
-        front.into_iter().chain(back.into_iter().rev()).flatten().collect()
+    /// As [`checks::read`]; nothing is damaged.
+    fn read(spans: Option<Spans>, from_back: &[bool]) -> Vec<Seen> {
+        let Some(spans) = spans else { return Vec::new() };
+        let read = checks::read(spans, from_back);
+        assert_eq!(read.lost, []);
+        read.points
     }
 
-    fn expected(model: Option<&Points>, cover: Cover) -> Vec<(i64, u64, Vec<u8>)> {
+    fn expected(model: Option<&Points>, cover: Cover) -> Vec<Seen> {
         let points = model.into_iter().flat_map(|points| points.range(cover.first..=cover.last));
         points.map(|(at, (bits, annotation))| (*at, *bits, annotation.clone())).collect()
     }
