@@ -1,28 +1,26 @@
-//! The handle: opening, naming, writing, reading, closing. Here the parts meet: the core, the files, the clock, the worker.
+//! The handle: opening, naming, writing, reading, sealing, closing.
 
+use std::ops::{ControlFlow, RangeBounds};
 use std::path::Path;
 use std::sync::Arc as SharedDisk;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use crate::engine::Engine;
 use crate::error::Result;
+use crate::health::{HELD_MAX, Health};
 use crate::io::Vfs;
-use crate::maintenance::{Due, Timer, Worker};
+use crate::maintenance::Worker;
 use crate::mvcc::commit::Core;
-use crate::mvcc::reads::Reads;
-use crate::mvcc::staging::Staged;
 use crate::mvcc::transaction::Version;
-use crate::names::{DEFAULT_NAMESPACE, Metric, Names, Namespace, NamespaceOptions};
-use crate::options::{Durability, Options};
-use crate::report::{CloseReport, OpenReport, Stats};
+use crate::names::{DEFAULT_NAMESPACE, Metric, Namespace, NamespaceOptions};
+use crate::options::Options;
+use crate::report::{CloseReport, MemoryBlock, OpenReport, SealReport, SealedStats, Stats};
+use crate::scope::{SealProgress, SealScope};
 use crate::snapshot::Snapshot;
 use crate::store::Store;
-use crate::sync::{Arc, Mutex};
+use crate::sync::Arc;
 use crate::time::Timestamp;
 use crate::write::WriteTransaction;
-
-/// How long records of [`Durability::Buffered`] commits may wait before the operating system gets them.
-const BUFFERED_WRITE_DELAY: Duration = Duration::from_secs(1);
 
 /// A time-series database: the handle that a program opens on a directory.
 ///
@@ -53,7 +51,7 @@ pub struct Database(Arc<Handle>);
 impl std::fmt::Debug for Database {
     /// Where it stands, not what is in it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let transaction = self.engine().core.load();
+        let transaction = self.engine().core().load();
         let mut database = f.debug_struct("Database");
         database.field("version", &transaction.version).field("metrics", &transaction.metrics.len());
         database.finish_non_exhaustive()
@@ -64,7 +62,8 @@ impl std::fmt::Debug for Database {
 #[derive(Debug)]
 struct Handle {
     engine: Arc<Engine>,
-    worker: Option<Worker>,
+    /// Its threads; none in manual mode.
+    background: Vec<Worker>,
 }
 
 impl Drop for Handle {
@@ -76,10 +75,8 @@ impl Drop for Handle {
 
 impl Handle {
     fn shut_down(&self) -> Result<()> {
-        self.engine.timer.stop();
-        if let Some(worker) = &self.worker {
-            worker.join();
-        }
+        self.engine.stop_background();
+        self.background.iter().for_each(Worker::join);
         self.engine.close()
     }
 }
@@ -116,36 +113,30 @@ impl Database {
 
     fn start(options: Options, core: Core, store: Option<Store>, report: OpenReport) -> Result<Database> {
         let workers = options.workers;
-        let engine = Arc::new(Engine {
-            core,
-            store,
-            options,
-            report,
-            timer: Timer::default(),
-            clock: Clock::new(),
-            live_snapshots: AtomicUsize::new(0),
-            closed: Mutex::new(false),
-        });
-        let working = engine.clone();
-        let work = move || {
-            while let Some(due) = working.timer.wait(|| working.now()) {
-                // A failure stops the database: the next commit reports it, and `stats` shows it.
-                let _ = working.run(due);
-            }
-        };
+        let engine = Arc::new(Engine::new(options, core, store, report));
+        engine.begin_upkeep();
+        let mut background = Vec::new();
         // A model has the threads that it starts itself.
-        let worker = (workers > 0 && !cfg!(loom)).then(|| Worker::start(work)).transpose()?;
-        Ok(Database(Arc::new(Handle { engine, worker })))
+        if workers > 0 && !cfg!(loom) {
+            let log = engine.clone();
+            background.push(Worker::start("chronolith-log", move || log.write_log())?);
+            if engine.core().volumes().is_some() {
+                let upkeep = engine.clone();
+                let started = Worker::start("chronolith-seal", move || Engine::keep_up(&upkeep));
+                background.push(started.inspect_err(|_| engine.stop_background())?);
+            }
+        }
+        Ok(Database(Arc::new(Handle { engine, background })))
     }
 
     /// What opening found and did.
     pub fn open_report(&self) -> &OpenReport {
-        &self.engine().report
+        self.engine().report()
     }
 
     /// The namespace that every database has, and that metrics belong to if none is named. It is called `default`.
     pub fn default_namespace(&self) -> Namespace {
-        let namespaces = &self.engine().core.load().namespaces;
+        let namespaces = &self.engine().core().load().namespaces;
         namespaces.first().cloned().expect("the first namespace is made with the database")
     }
 
@@ -155,8 +146,8 @@ impl Database {
     /// [`Error::NamespaceNameLength`](crate::Error::NamespaceNameLength), and those of [`WriteTransaction::commit`].
     pub fn namespace(&self, name: &str) -> Result<Namespace> {
         let engine = self.engine();
-        let namespace = engine.core.names.namespace(name, self.default_namespace().options())?;
-        if engine.core.load().namespaces.contains(&namespace) {
+        let namespace = engine.core().names.namespace(name, self.default_namespace().options())?;
+        if engine.core().load().namespaces.contains(&namespace) {
             return Ok(namespace);
         }
         let mut txn = self.begin_write();
@@ -180,7 +171,7 @@ impl Database {
     /// # Errors
     /// [`Error::ForeignNamespace`](crate::Error::ForeignNamespace), and those of [`Database::metric`].
     pub fn metric_in(&self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Result<Metric> {
-        self.engine().core.names.metric(namespace, id.as_ref())
+        self.engine().core().names.metric(namespace, id.as_ref())
     }
 
     /// The metric with this name and these tags, in any order, in the default namespace.
@@ -210,7 +201,7 @@ impl Database {
         V: AsRef<[u8]>,
     {
         let tags: Vec<(&[u8], &[u8])> = tags.iter().map(|(k, v)| (k.as_ref(), v.as_ref())).collect();
-        self.engine().core.names.metric_with_tags(namespace, name.as_ref(), &tags)
+        self.engine().core().names.metric_with_tags(namespace, name.as_ref(), &tags)
     }
 
     /// A metric whose ID keeps its bytes, whatever its tags are: for IDs that another system made. It is found by these bytes, also with
@@ -229,7 +220,7 @@ impl Database {
         V: AsRef<[u8]>,
     {
         let tags: Vec<(&[u8], &[u8])> = tags.iter().map(|(k, v)| (k.as_ref(), v.as_ref())).collect();
-        self.engine().core.names.metric_with_id(namespace, id.as_ref(), &tags)
+        self.engine().core().names.metric_with_id(namespace, id.as_ref(), &tags)
     }
 
     /// Commits one point.
@@ -238,14 +229,14 @@ impl Database {
     /// Those of [`WriteTransaction::append`] and [`WriteTransaction::commit`].
     pub fn append(&self, metric: &Metric, at: Timestamp, value: f64) -> Result<Version> {
         let engine = self.engine();
-        let mut staged = engine.core.stage();
+        let mut staged = engine.core().stage();
         staged.point(metric, at.as_nanos(), value)?;
-        engine.commit(staged, engine.options.durability, None)
+        engine.commit(staged, engine.options().durability, None)
     }
 
     /// Begins a write transaction. Any number may be open at a time, on any threads.
     pub fn begin_write(&self) -> WriteTransaction {
-        WriteTransaction::new(self.0.engine.clone(), self.engine().options.durability)
+        WriteTransaction::new(self.0.engine.clone(), self.engine().options().durability)
     }
 
     /// Begins a checked write transaction: it commits only if nothing that it read has been changed meanwhile, and otherwise returns
@@ -277,7 +268,7 @@ impl Database {
     ///
     /// [`Database::transact`] begins again by itself.
     pub fn begin_checked(&self) -> WriteTransaction {
-        WriteTransaction::checked(self.0.engine.clone(), self.engine().options.durability)
+        WriteTransaction::checked(self.0.engine.clone(), self.engine().options().durability)
     }
 
     /// The state after all commits that are visible now.
@@ -290,22 +281,89 @@ impl Database {
     /// # Errors
     /// [`Error::Stopped`](crate::Error::Stopped).
     pub fn sync(&self) -> Result<()> {
-        self.engine().core.flush(true)
+        self.engine().core().flush(true)
     }
 
     /// Does the background work that is due at `now`: for databases opened with [`Options::workers`]`(0)`. Call it at least as often
-    /// as [`Durability::Interval`] asks.
+    /// as [`Durability::Interval`](crate::Durability::Interval) asks.
     ///
     /// # Errors
-    /// [`Error::Stopped`](crate::Error::Stopped).
+    /// [`Error::Stopped`](crate::Error::Stopped). Of sealing, which is tried again when it is due: [`Error::Io`](crate::Error::Io),
+    /// [`Error::Corrupt`](crate::Error::Corrupt), [`Error::DiskFull`](crate::Error::DiskFull) and
+    /// [`Error::UnfitForVolume`](crate::Error::UnfitForVolume); what was not sealed is in memory as it was.
     pub fn maintain(&self, now: Timestamp) -> Result<()> {
-        let due = self.engine().timer.take(now);
-        self.engine().run(due)
+        Engine::maintain(&self.0.engine, now)
     }
 
-    /// Figures about the database. Looks at every partition.
+    /// Seals what is in memory of the blocks that have times within `range`: it moves into volumes on disk, late writes and deletes over
+    /// sealed blocks too. Beside readers and writers; what is read stays the same. Without a folder or a log there is nothing to do.
+    ///
+    /// The background does so by itself once the clock has left a block ([`Options::buffer_past`]).
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) and [`Error::Corrupt`](crate::Error::Corrupt) of volumes, [`Error::Stopped`](crate::Error::Stopped),
+    /// [`Error::DiskFull`](crate::Error::DiskFull), [`Error::UnfitForVolume`](crate::Error::UnfitForVolume): blocks before the one that failed
+    /// are sealed, the rest is in memory as it was. [`Error::Closed`](crate::Error::Closed).
+    pub fn seal(&self, range: impl RangeBounds<Timestamp>) -> Result<SealReport> {
+        self.seal_with(SealScope::all().within(range), |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Database::seal`], for a scope. `progress` is told before each block, and may end it there: then what was sealed stays sealed. It must
+    /// not seal itself.
+    ///
+    /// # Errors
+    /// [`Error::ForeignNamespace`](crate::Error::ForeignNamespace), and those of [`Database::seal`].
+    pub fn seal_with(
+        &self,
+        scope: SealScope,
+        mut progress: impl FnMut(&SealProgress) -> ControlFlow<()>,
+    ) -> Result<SealReport> {
+        self.engine().check_open()?;
+        Engine::seal(&self.0.engine, &scope, &mut progress)
+    }
+
+    /// Writes the sealed blocks anew that have times within `range` and are not what they should be: with late writes and deletes in memory,
+    /// with metrics that were dropped, or with a damaged supplement.
+    ///
+    /// # Errors
+    /// As [`Database::seal`].
+    pub fn refresh(&self, range: impl RangeBounds<Timestamp>) -> Result<SealReport> {
+        self.refresh_with(SealScope::all().within(range), |_| ControlFlow::Continue(()))
+    }
+
+    /// As [`Database::refresh`], for a scope, with `progress` as for [`Database::seal_with`].
+    ///
+    /// # Errors
+    /// As [`Database::seal_with`].
+    pub fn refresh_with(
+        &self,
+        scope: SealScope,
+        mut progress: impl FnMut(&SealProgress) -> ControlFlow<()>,
+    ) -> Result<SealReport> {
+        self.engine().check_open()?;
+        Engine::refresh(&self.0.engine, &scope, &mut progress)
+    }
+
+    /// Figures about the database, of what is in memory and of sealing. Looks at every partition, and reads no file.
     pub fn stats(&self) -> Stats {
         self.engine().stats()
+    }
+
+    /// Figures about what is in volumes. What is damaged or cannot be read is counted as that.
+    ///
+    /// Cost: the first time, for each volume opening its files and reading a table of 68 bytes for each metric.
+    pub fn sealed_stats(&self) -> SealedStats {
+        self.engine().sealed_stats()
+    }
+
+    /// What is in memory of each block of time: what was not sealed yet, and what came late. By namespace, shard and time. Looks at every partition.
+    pub fn blocks_in_memory(&self) -> Vec<MemoryBlock> {
+        self.engine().blocks_in_memory()
+    }
+
+    /// Whether the database is well: whether it takes commits, seals, and is not held up by old snapshots.
+    pub fn health(&self) -> Health {
+        self.engine().health(HELD_MAX)
     }
 
     /// Makes all commits durable, whatever they asked for, and closes the database. Other handles then get
@@ -315,132 +373,12 @@ impl Database {
     /// [`Error::Stopped`](crate::Error::Stopped) or [`Error::Io`](crate::Error::Io): the last commits may not be durable.
     pub fn close(self) -> Result<CloseReport> {
         self.0.shut_down()?;
-        let live_snapshots = self.engine().live_snapshots.load(Ordering::Relaxed);
+        let live_snapshots = self.engine().live_snapshots();
         Ok(CloseReport { live_snapshots })
     }
 
     pub(crate) fn engine(&self) -> &Engine {
         &self.0.engine
-    }
-}
-
-/// The database itself, as handles, transactions, snapshots and the worker share it.
-#[derive(Debug)]
-pub(crate) struct Engine {
-    core: Core,
-    /// Dropped after the core: the directory's lock is in it.
-    store: Option<Store>,
-    options: Options,
-    report: OpenReport,
-    timer: Timer,
-    clock: Clock,
-    live_snapshots: AtomicUsize,
-    closed: Mutex<bool>,
-}
-
-impl Engine {
-    fn new_core(options: &Options, default_namespace: NamespaceOptions) -> Core {
-        /// Tells the handles of one database from those of another in the same process.
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let names = Names::new(NEXT.fetch_add(1, Ordering::Relaxed), default_namespace);
-        let mut core = Core::new(names, options.lanes as u32, options.log_buffer_bytes, options.planted);
-        core.set_staged_bytes_max(options.staged_bytes_max);
-        core
-    }
-
-    pub(crate) fn core(&self) -> &Core {
-        &self.core
-    }
-
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
-    }
-
-    fn now(&self) -> Timestamp {
-        self.clock.now()
-    }
-
-    /// Counts a snapshot. Nobody decides anything on the number.
-    pub(crate) fn snapshot_made(&self) {
-        self.live_snapshots.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn snapshot_dropped(&self) {
-        self.live_snapshots.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    pub(crate) fn commit(
-        &self,
-        staged: Staged,
-        durability: Durability,
-        reads: Option<&Reads>,
-    ) -> Result<Version> {
-        let version = self.core.commit(staged, durability == Durability::Sync, reads)?;
-        match durability {
-            Durability::Sync => {}
-            Durability::Interval(delay) => {
-                self.timer.ask(Due { sync: Some(self.now() + delay), write: None });
-            }
-            Durability::Buffered if self.timer.expects_write() => {}
-            Durability::Buffered => {
-                self.timer.ask(Due { sync: None, write: Some(self.now() + BUFFERED_WRITE_DELAY) });
-            }
-        }
-        Ok(version)
-    }
-
-    /// Does what is due.
-    fn run(&self, due: Due) -> Result<()> {
-        match due {
-            Due { sync: Some(_), .. } => self.core.flush(true),
-            Due { write: Some(_), .. } => self.core.flush(false),
-            Due { write: None, sync: None } => Ok(()),
-        }
-    }
-
-    /// Refuses commits from now on, and makes all there were durable. Once: later calls do nothing.
-    fn close(&self) -> Result<()> {
-        let mut closed = self.closed.lock();
-        if *closed {
-            return Ok(());
-        }
-        self.core.close();
-        self.core.flush(true)?;
-        if let Some(store) = &self.store {
-            store.close()?;
-        }
-        *closed = true;
-        Ok(())
-    }
-
-    fn stats(&self) -> Stats {
-        let transaction = self.core.load();
-        let (stopped, stop_cause) = self.core.stop_cause();
-        let mut stats = Stats {
-            version: transaction.version,
-            metrics: transaction.metrics.len(),
-            namespaces: transaction.namespaces.len() as u64,
-            log_bytes: self.report.log_bytes + self.store.as_ref().map_or(0, Store::log_bytes),
-            buffered_bytes: self.core.buffered_bytes(),
-            live_snapshots: self.live_snapshots.load(Ordering::Relaxed) as u64,
-            held_versions: self.core.held_versions(),
-            stopped,
-            stop_cause,
-            ..Stats::default()
-        };
-        for (_, map) in transaction.metrics.iter() {
-            for partition in map.slots().iter().filter_map(|slot| slot.active.as_ref()) {
-                let usage = partition.lock().usage();
-                stats.partitions += 1;
-                stats.points += usage.lengths.points + usage.lengths.side;
-                stats.stream_bytes += usage.stream_bytes;
-                stats.side_entries += usage.lengths.side;
-                stats.tombstones += usage.tombstones;
-                stats.marks += usage.marks;
-                stats.marks_max = stats.marks_max.max(usage.marks);
-            }
-        }
-        stats
     }
 }
 
@@ -450,23 +388,6 @@ impl Options {
         // `Options::check` keeps it far below 292 years.
         let block_ns = i64::try_from(self.block_size.as_nanos()).unwrap_or(i64::MAX);
         NamespaceOptions { block_ns, shards: self.shards }
-    }
-}
-
-/// The time of the system's clock when the database was opened, and from there on monotonic.
-#[derive(Debug)]
-struct Clock {
-    opened_at: Timestamp,
-    opened: Instant,
-}
-
-impl Clock {
-    fn new() -> Self {
-        Clock { opened_at: Timestamp::now(), opened: Instant::now() }
-    }
-
-    fn now(&self) -> Timestamp {
-        self.opened_at + self.opened.elapsed()
     }
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What can go wrong, with the facts to act on.
 #[derive(Debug, thiserror::Error)]
@@ -149,6 +150,19 @@ pub enum Error {
         /// The limit in bytes.
         max: usize,
     },
+    /// What is in memory has reached [`Options::memory_max`](crate::Options::memory_max), and sealing did not make room in time. Nothing was committed;
+    /// commits that add no points are still taken. Try again later, let go of old snapshots, or raise the option.
+    #[error(
+        "{used} bytes are in memory, and memory_max is {max}; {}", memory_advice(*oldest_snapshot)
+    )]
+    MemoryLimit {
+        /// About what is in memory, in bytes.
+        used: u64,
+        /// The limit in bytes.
+        max: u64,
+        /// For how long at least the oldest snapshot has been held, if one is: what it sees stays in memory.
+        oldest_snapshot: Option<Duration>,
+    },
     /// A volume cannot take the metric: it has it already, its metrics have to be given in ascending order of their IDs, or what belongs to it
     /// is not what the volume needs.
     #[error("metric {id}: {reason}")]
@@ -188,6 +202,16 @@ fn what_next(attempts: Option<u32>) -> String {
     }
 }
 
+/// What to do about too much in memory.
+fn memory_advice(oldest_snapshot: Option<Duration>) -> String {
+    match oldest_snapshot {
+        Some(age) => {
+            format!("a snapshot held for {} s or longer keeps some of it: let go of it", age.as_secs())
+        }
+        None => "seal if it is on a disk, drop metrics, commit again later, or raise the option".to_owned(),
+    }
+}
+
 /// The part of a message that names a metric.
 fn of_metric(metric: &Option<Box<str>>) -> String {
     metric.as_ref().map(|metric| format!(", metric {metric}")).unwrap_or_default()
@@ -200,6 +224,17 @@ impl Error {
     /// An [`Error::Io`]; for implementors of [`Vfs`](crate::io::Vfs).
     pub fn io(op: &'static str, path: impl AsRef<Path>, source: io::Error) -> Self {
         Error::Io { op, path: path.as_ref().to_owned(), source }
+    }
+
+    /// Whether it is about some data only, so that others may be without it.
+    pub(crate) fn is_of_data(&self) -> bool {
+        matches!(
+            self,
+            Error::Corrupt { .. }
+                | Error::NewerFormat { .. }
+                | Error::UnfitForVolume { .. }
+                | Error::Decode(_)
+        )
     }
 
     /// The kind of the operating system's error behind this one, if there is one.

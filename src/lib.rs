@@ -9,6 +9,8 @@
 //! | write | [`Database::append`], [`Database::begin_write`], [`WriteTransaction`] |
 //! | write what depends on what is read | [`Database::transact`], [`Database::try_transact`], [`Database::begin_checked`], [`Options::attempts`] |
 //! | read | [`Database::snapshot`], [`Snapshot`], [`Range`], [`Blocks`] |
+//! | move points into volumes | [`Database::seal`], [`Database::refresh`], [`SealScope`], [`Snapshot::volumes`] |
+//! | watch it | [`Database::stats`], [`Database::sealed_stats`], [`Database::health`] |
 //! | handle failure | [`Error`] |
 //! | test a program against power cuts | [`io::SimulatedDisk`], [`Options::open_on`] |
 //! | use the codec alone | [`m3tsz`] |
@@ -28,8 +30,10 @@
 
 mod commitlog;
 mod database;
+mod engine;
 mod error;
 pub mod fileset;
+mod health;
 pub mod io;
 mod journal;
 pub mod m3;
@@ -42,13 +46,14 @@ mod options;
 pub mod planted;
 mod query;
 mod report;
-#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "the transaction comes to use all of it"))]
-pub(crate) mod sealed;
+mod scope;
+mod sealed;
 mod snapshot;
 mod store;
 mod superblock;
 mod sync;
 mod time;
+mod volumes;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod whitebox;
@@ -56,12 +61,15 @@ mod write;
 
 pub use database::Database;
 pub use error::{Error, Result};
+pub use health::{Health, Trouble};
 pub use mvcc::record::{ANNOTATION_BYTES_MAX, META_BYTES_MAX};
 pub use mvcc::transaction::Version;
 pub use names::{METRIC_ID_BYTES_MAX, Metric, MetricId, NAMESPACE_NAME_BYTES_MAX, Namespace};
 pub use options::{Durability, Options};
 pub use query::{Block, Blocks, Point, Range};
-pub use report::{CloseReport, OpenReport, Stats};
+pub use report::{CloseReport, MemoryBlock, OpenReport, SealReport, SealedStats, Stats};
+pub use scope::{SealProgress, SealScope};
 pub use snapshot::Snapshot;
 pub use time::{Timestamp, TimestampOutOfRange};
+pub use volumes::{SnapshotVolume, VolumeContents};
 pub use write::{TransactionRange, WriteTransaction};

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::io::{RealDisk, Vfs};
+use crate::io::{RealDisk, Vfs, machine_memory};
 use crate::planted::Planted;
 
 /// When a commit is durable, which means: survives a power cut.
@@ -47,11 +47,17 @@ pub struct Options {
     pub(crate) log_segment_bytes_max: u32,
     pub(crate) log_buffer_bytes: usize,
     pub(crate) staged_bytes_max: usize,
+    pub(crate) memory_max: Option<u64>,
+    pub(crate) memory_wait: Duration,
+    pub(crate) buffer_past: Duration,
+    pub(crate) refresh_bytes: u64,
+    pub(crate) open_volumes_max: usize,
     pub(crate) workers: usize,
     pub(crate) lanes: usize,
     pub(crate) attempts: u32,
     pub(crate) create: bool,
     pub(crate) salvage: bool,
+    pub(crate) install_slice_metrics: u32,
     pub(crate) planted: Planted,
 }
 
@@ -66,11 +72,17 @@ impl Default for Options {
             log_segment_bytes_max: 64 * 1024 * 1024,
             log_buffer_bytes: 1024 * 1024,
             staged_bytes_max: 256 * 1024 * 1024,
+            memory_max: None,
+            memory_wait: Duration::from_secs(10),
+            buffer_past: Duration::from_secs(10 * 60),
+            refresh_bytes: 64 * 1024 * 1024,
+            open_volumes_max: 4_096,
             workers: 1,
             lanes: 8,
             attempts: 32,
             create: true,
             salvage: false,
+            install_slice_metrics: crate::mvcc::sealing::SLICE_METRICS,
             planted: Planted::default(),
         }
     }
@@ -147,7 +159,52 @@ impl Options {
         self
     }
 
-    /// Background threads: 1 (the default; none under loom), or 0 for manual mode, in which [`Database::maintain`] does their work.
+    /// About how many bytes points may take in memory. Default: a quarter of what the machine, or the process's control group, has; at least
+    /// 4 MiB.
+    ///
+    /// From three quarters of it on the background seals blocks early, oldest first, if that moves a sixteenth of it or more. Beyond it a commit waits
+    /// ([`Options::memory_wait`]) until there is room, and else returns [`Error::MemoryLimit`]. Where nothing can be sealed, in memory or
+    /// without a log, and with [`Options::workers`]`(0)`, it does not wait. Commits that add no points, such as deletes, are taken all the same.
+    /// Counted are points; names, maps and what is around them take about as much as
+    /// a few points of each metric.
+    #[must_use]
+    pub fn memory_max(mut self, bytes: u64) -> Self {
+        self.memory_max = Some(bytes);
+        self
+    }
+
+    /// How long a commit waits for room in memory. Default: 10 seconds.
+    #[must_use]
+    pub fn memory_wait(mut self, wait: Duration) -> Self {
+        self.memory_wait = wait;
+        self
+    }
+
+    /// How long after a block's end its points may still come without being late: the block is sealed when the clock and the latest point
+    /// are past that. Default: 10 minutes.
+    #[must_use]
+    pub fn buffer_past(mut self, buffer_past: Duration) -> Self {
+        self.buffer_past = buffer_past;
+        self
+    }
+
+    /// How many bytes of late writes and deletes over sealed blocks may be in memory before blocks are written anew, those with the most
+    /// first. Default: 64 MiB.
+    #[must_use]
+    pub fn refresh_bytes(mut self, bytes: u64) -> Self {
+        self.refresh_bytes = bytes;
+        self
+    }
+
+    /// How many volumes are kept open at a time, each with up to eight files. Default: 4,096; at least 1. What cursors read stays open besides.
+    #[must_use]
+    pub fn open_volumes_max(mut self, volumes: usize) -> Self {
+        self.open_volumes_max = volumes;
+        self
+    }
+
+    /// Whether there are background threads: 1 (the default), or 0 for manual mode, in which [`Database::maintain`] does their work. One writes
+    /// the log, another one seals, so that no volume delays what [`Durability::Interval`] promises. Under loom there are none.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -180,6 +237,15 @@ impl Options {
     #[must_use]
     pub fn salvage(mut self, salvage: bool) -> Self {
         self.salvage = salvage;
+        self
+    }
+
+    /// How many metrics an install goes over in one commit, at least 1. Small, so that tests can interrupt it between two.
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn install_slice_metrics(mut self, metrics: u32) -> Self {
+        self.install_slice_metrics = metrics.max(1);
         self
     }
 
@@ -219,6 +285,12 @@ impl Options {
         Database::open_memory_only(self)
     }
 
+    /// The limit of memory for points.
+    pub(crate) fn memory_limit(&self) -> u64 {
+        let quarter = || machine_memory().map_or(1 << 30, |bytes| bytes / 4);
+        self.memory_max.unwrap_or_else(quarter).max(4 << 20)
+    }
+
     fn check(&self) -> Result<()> {
         let rule = |holds: bool, option: &'static str, reason: &'static str| match holds {
             true => Ok(()),
@@ -236,6 +308,8 @@ impl Options {
         // So little that commits wait for each other, where schedules are explored.
         let staged_bytes_min = if cfg!(shuttle) { 64 } else { 4 << 20 };
         rule(self.staged_bytes_max >= staged_bytes_min, "staged_bytes_max", "at least 4 MiB")?;
+        rule(self.memory_max.is_none_or(|bytes| bytes >= 4 << 20), "memory_max", "at least 4 MiB")?;
+        rule(self.open_volumes_max >= 1, "open_volumes_max", "at least 1")?;
         rule(self.workers <= 1, "workers", "0 or 1")?;
         rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")?;
         rule(self.attempts >= 1, "attempts", "at least 1")
@@ -267,6 +341,8 @@ mod tests {
         assert_eq!(name(new().log_segment_bytes_max(16 * 1024)), "log_segment_bytes_max");
         assert_eq!(name(new().log_segment_bytes_max(1 << 31)), "log_segment_bytes_max");
         assert_eq!(name(new().staged_bytes_max(1 << 20)), "staged_bytes_max");
+        assert_eq!(name(new().memory_max(1 << 20)), "memory_max");
+        assert_eq!(name(new().open_volumes_max(0)), "open_volumes_max");
         assert_eq!(name(new().workers(2)), "workers");
         assert_eq!(name(new().lanes(0)), "lanes");
         assert_eq!(name(new().attempts(0)), "attempts");

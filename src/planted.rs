@@ -58,6 +58,32 @@ pub enum Bug {
     /// 17: a conflict is returned before a new snapshot shows what changed.
     ConflictBeforePublication,
 
+    // Sealing.
+    /// 12: writes go on into what is frozen.
+    NoFreeze,
+    /// 12: what was frozen is emptied when its volume takes its place, although older snapshots share it.
+    DrainFrozen,
+    /// 12: an install starts from the map as it was when its block was frozen.
+    InstallFreezesMap,
+    /// 12: an install changes the published map and not the head's.
+    InstallInTreeOnly,
+    /// 12: the first slice of an install ends the freeze.
+    ThawAtFirstSlice,
+    /// 12: an install names its volume also for metrics that were made after the freeze.
+    InstallInMadeLater,
+    /// 13: a freeze that was stopped counts as published.
+    IgnoreStoppedFreeze,
+    /// 13: what is frozen is read by a snapshot from before the freeze.
+    SnapshotBeforeFreeze,
+    /// A volume is installed before its files are complete and durable.
+    InstallBeforeVolume,
+    /// Superseded volumes are removed before the installs of their successors are durable.
+    RemoveBeforeInstallIsDurable,
+    /// Opening leaves the volumes that no transaction names.
+    KeepOrphans,
+    /// Opening does not go on with an install that was interrupted between two slices.
+    ForgetUnfinishedInstall,
+
     // Panics, which stop the database.
     /// Applying a point whose value is [`PANIC_VALUE`] panics.
     PanicInSlice,

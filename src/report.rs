@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use crate::mvcc::transaction::Version;
+use crate::names::Namespace;
+use crate::time::Timestamp;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +53,71 @@ pub struct CloseReport {
     pub live_snapshots: usize,
 }
 
-/// Figures about a database at one moment.
+/// What sealing did.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SealReport {
+    /// Volumes written.
+    pub blocks: u64,
+    /// Metrics in them; one that is in several counts for each.
+    pub metrics: u64,
+    /// Points in them, those that were sealed before included.
+    pub points: u64,
+    /// Bytes of their streams.
+    pub stream_bytes: u64,
+    /// Blocks that were left as they are since [`Database::seal_with`](crate::Database::seal_with) was told to stop, or the database was closed.
+    pub left: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// What there is in volumes, as their supplements say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SealedStats {
+    /// Volumes that the figures are about.
+    pub volumes: u64,
+    /// Points in them, as they were when they were written: those that were overwritten or deleted later count.
+    pub points: u64,
+    /// Metrics in them; one that is in several volumes counts for each.
+    pub streams: u64,
+    /// Bytes of their streams.
+    pub stream_bytes: u64,
+    /// Bytes of all their files.
+    pub file_bytes: u64,
+    /// Other volumes: their supplements or files are damaged or cannot be read.
+    pub uncounted: u64,
+}
+
+impl SealedStats {
+    /// How many bits a point takes in the streams; `None` if there are no points.
+    pub fn bits_per_point(&self) -> Option<f64> {
+        (self.points > 0).then(|| self.stream_bytes as f64 * 8.0 / self.points as f64)
+    }
+}
+
+/// What is in memory of one block of time, of one shard of a namespace.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct MemoryBlock {
+    /// Whose block it is.
+    pub namespace: Namespace,
+    /// Its shard: metrics are divided by a hash of their IDs.
+    pub shard: u32,
+    /// The first time of the block.
+    pub first: Timestamp,
+    /// Its last time.
+    pub last: Timestamp,
+    /// Whether there is a volume of the block: what is in memory came late, or deletes from it.
+    pub is_sealed: bool,
+    /// Points, those that were overwritten or deleted included.
+    pub points: u64,
+    /// About what they take in memory, in bytes.
+    pub bytes: u64,
+}
+
+/// Figures about a database at one moment. Points, bytes and partitions are those in memory; what was sealed is in volumes, and counted by
+/// [`Database::sealed_stats`](crate::Database::sealed_stats).
 #[derive(Clone, Debug, Default)]
 #[non_exhaustive]
 pub struct Stats {
@@ -63,9 +129,11 @@ pub struct Stats {
     pub namespaces: u64,
     /// Partitions of those metrics.
     pub partitions: u64,
-    /// Points in memory; those that were overwritten or deleted count until the partition goes.
+    /// Those of the partitions that take no more in some block, which is being sealed, or whose sealing failed.
+    pub frozen_partitions: u64,
+    /// Points in memory; those that were overwritten or deleted count until the partition goes. Sealed ones do not.
     pub points: u64,
-    /// Bytes of compressed streams.
+    /// Bytes of compressed streams in memory.
     pub stream_bytes: u64,
     /// Out-of-order points among `points`, 16 bytes each.
     pub side_entries: u64,
@@ -75,6 +143,29 @@ pub struct Stats {
     pub marks: u64,
     /// The most marks of one partition.
     pub marks_max: u64,
+    /// Volumes: one for each sealed block and shard.
+    pub volumes: u64,
+    /// Blocks of time, of a namespace each, of which there are volumes.
+    pub sealed_blocks: u64,
+    /// Volumes whose files are open.
+    pub open_volumes: u64,
+    /// Volumes that nobody reads any more and whose files wait to be removed.
+    pub superseded_volumes: u64,
+    /// Volumes written since the database was opened, those that were written anew included.
+    pub volumes_written: u64,
+    /// Points in them.
+    pub points_written: u64,
+    /// Bytes of their streams.
+    pub stream_bytes_written: u64,
+    /// How often in a row sealing in the background failed.
+    pub upkeep_failures: u32,
+    /// Why it failed, if it did the last time.
+    pub upkeep_error: Option<String>,
+    /// Metrics that were looked for by their IDs since the supplement of a volume was damaged or missing.
+    pub lookups_by_name: u64,
+    /// About how many bytes points take in memory, what old snapshots keep included: compared with
+    /// [`Options::memory_max`](crate::Options::memory_max).
+    pub memory_bytes: u64,
     /// Bytes of records in the commit log: those replayed at open and those written since.
     pub log_bytes: u64,
     /// Bytes of records that wait to be written.
@@ -83,6 +174,8 @@ pub struct Stats {
     pub live_snapshots: u64,
     /// Old versions that they hold.
     pub held_versions: u64,
+    /// The oldest of them, besides the one that a seal reads.
+    pub oldest_held: Option<Version>,
     /// The log failed: reads go on, commits are refused until the database is opened again.
     pub stopped: bool,
     /// Why it failed, unless it was a panic.

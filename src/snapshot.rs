@@ -2,13 +2,15 @@
 
 use std::ops::RangeBounds;
 
-use crate::database::Engine;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::mvcc::transaction::{Transaction, Version};
 use crate::names::{Metric, Namespace, Tags};
 use crate::query::{self, Blocks, Point, Range};
+use crate::sealed::{SealedVolume, VolumeId};
 use crate::sync::Arc;
 use crate::time::Timestamp;
+use crate::volumes::SnapshotVolume;
 
 /// The state after all commits up to a [version](Snapshot::version), whatever is committed later.
 ///
@@ -98,11 +100,18 @@ impl Snapshot {
         self.0.transaction.metrics.len()
     }
 
+    /// The volumes that it reads: the blocks of time that were sealed, each once for each shard of a namespace, in the order in which they were
+    /// written.
+    pub fn volumes(&self) -> impl Iterator<Item = SnapshotVolume> {
+        self.0.transaction.volumes.iter().filter_map(|volume| SnapshotVolume::new(self, volume))
+    }
+
     /// The points of a metric within bounds, in time order; `.rev()` for the other way. A metric that does not exist here has no
     /// points, and bounds that contain no time give none.
     ///
     /// # Errors
-    /// As items: [`Error::ForeignMetric`], [`Error::Decode`].
+    /// As items: [`Error::ForeignMetric`]; [`Error::Corrupt`] and [`Error::Io`] of a volume, once for each block of time that cannot be
+    /// read, and what else there is follows; [`Error::Decode`].
     pub fn range(&self, metric: &Metric, bounds: impl RangeBounds<Timestamp>) -> Range {
         Range::new(self.blocks(metric, bounds))
     }
@@ -116,7 +125,7 @@ impl Snapshot {
             return Blocks::failed(self.clone(), Error::ForeignMetric(metric.to_string()));
         }
         match query::cover(&bounds) {
-            Some(cover) => Blocks::new(self.clone(), self.0.transaction.map(metric.id()).cloned(), cover),
+            Some(cover) => Blocks::new(self.clone(), metric, cover),
             None => Blocks::empty(self.clone()),
         }
     }
@@ -149,6 +158,20 @@ impl Snapshot {
 
     pub(crate) fn transaction(&self) -> &Transaction {
         &self.0.transaction
+    }
+
+    /// A volume that the map of a metric names.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`] if the transaction does not have it: without it, points would be missing and nobody told.
+    pub(crate) fn sealed_volume(&self, volume: VolumeId, metric: &Metric) -> Result<&Arc<SealedVolume>> {
+        self.0.transaction.volumes.get(volume).ok_or_else(|| Error::Corrupt {
+            format: "the folder of volumes",
+            path: self.0.engine.core().volumes().map(|store| store.folder().to_owned()).unwrap_or_default(),
+            offset: 0,
+            metric: Some(metric.to_string().into()),
+            reason: "a block of the metric is in a volume that the commit log does not name any more",
+        })
     }
 
     fn is_own(&self, metric: &Metric) -> bool {

@@ -12,9 +12,14 @@ use crate::mvcc::replay::Replay;
 use crate::mvcc::transaction::Version;
 use crate::names::NamespaceOptions;
 use crate::options::Options;
+use crate::planted::Bug;
 use crate::report::OpenReport;
+use crate::sealed::VolumeStore;
 use crate::superblock::{self, FolderState, LOCK_FILE, StoredOptions, Superblock};
 use crate::sync::Mutex;
+
+/// Where volumes lie.
+const DATA_FOLDER: &str = "data";
 
 /// See the module.
 #[derive(Debug)]
@@ -58,6 +63,7 @@ impl Store {
         let free = made.writer.free_bytes();
         let journal = Arc::new(FileJournal::new(made.writer, made.maker));
         if options.log {
+            core.set_volumes(volumes(options, disk, dir, id));
             core.set_journal(Box::new(journal.clone()), free);
         }
         let superblock = Mutex::new(made.superblock);
@@ -84,13 +90,16 @@ impl Store {
             shards: contents.options.shards,
         };
         let mut core = new_core(kept);
+        if contents.options.has_log {
+            core.set_volumes(volumes(options, disk, dir, contents.database_id));
+        }
         let log = contents.log(disk, dir, options.planted);
         let mode = if options.salvage { Recovery::Salvage } else { Recovery::Strict };
         let mut replay = Replay::new(&mut core);
         let recovered = commitlog::recover(&log, &contents.log, mode, &mut |version, bytes| {
             replay.record(Version(version), bytes).map_err(|error| NotTaken::Rejected(error.0))
         })?;
-        let replayed = replay.finish();
+        let replayed = replay.finish(Version(recovered.last_version));
         if recovered.last_version == 0 {
             // The creation may have been interrupted behind its last rename. Records are written only once it is complete, or here.
             disk.sync_dir(dir)?;
@@ -113,6 +122,31 @@ impl Store {
         if contents.options.has_log {
             core.set_journal(Box::new(journal.clone()), recovered.free_bytes);
         }
+        let mut unfinished = replayed.unfinished;
+        if options.planted.has(Bug::ForgetUnfinishedInstall) {
+            unfinished.clear();
+        }
+        for volume in &unfinished {
+            core.install(*volume, core.names.metrics())?;
+        }
+        if !unfinished.is_empty() {
+            // Before anything that they replaced is swept.
+            core.flush(true)?;
+        }
+        if let Some(volumes) = core.volumes() {
+            volumes.forget_superseded();
+            if options.salvage {
+                volumes.keep_superseded();
+            }
+        }
+        // After a salvage nobody knows which volumes lost commits had.
+        let leaves = options.salvage || options.planted.has(Bug::KeepOrphans);
+        if let (Some(volumes), false) = (core.volumes(), leaves) {
+            let swept = volumes.sweep(core.load().volumes.iter().map(|volume| &**volume))?;
+            let paths = |paths: Vec<PathBuf>| paths.into_iter().map(|path| path.display().to_string());
+            report.swept_files.extend(paths(swept.removed));
+            report.foreign_files.extend(paths(swept.foreign));
+        }
         Ok((Store { journal, superblock: Mutex::new(superblock), _lock: lock }, core, report))
     }
 
@@ -132,6 +166,11 @@ impl Store {
     pub(crate) fn log_bytes(&self) -> u64 {
         self.journal.written_bytes()
     }
+}
+
+/// The volumes of a database.
+fn volumes(options: &Options, disk: &Arc<dyn Vfs>, dir: &Path, id: DatabaseId) -> VolumeStore {
+    VolumeStore::new(disk.clone(), dir.join(DATA_FOLDER), id, options.open_volumes_max)
 }
 
 /// Takes the folder's lock, making the folder if that is wanted. Leaves nothing behind in a folder that is none of ours.

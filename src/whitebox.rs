@@ -2,18 +2,21 @@
 //!
 //! Only under `cfg(loom)`. The checks and how to add one: `loom-tests/README.md`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc as Plain;
 
 use crate::error::{Error, Result};
+use crate::m3tsz::{DecodeError, EncoderOptions, ValueCoding};
+use crate::maintenance::seal::{Block, Content, Unfinished, Written, content, encode, seal_with};
 use crate::mvcc::commit::{Commit, Core, Journal};
-use crate::mvcc::partition::PartitionRef;
 use crate::mvcc::partition_map::Cover;
 use crate::mvcc::reads::Reads;
 use crate::mvcc::staging::Staged;
 use crate::mvcc::transaction::{Transaction, Version};
-use crate::names::{DEFAULT_NAMESPACE, Metric, Names, NamespaceOptions};
+use crate::names::{DEFAULT_NAMESPACE, Metric, MetricId, Names, NamespaceOptions};
 use crate::planted::{Bug, Planted};
-use crate::query::Spans;
+use crate::query::{Block as Columns, Encoded, Opened, Sealed};
+use crate::sealed::{BlockVolume, VolumeId};
 use crate::sync::{Arc, Mutex};
 
 const OPTIONS: NamespaceOptions = NamespaceOptions { block_ns: 1_000, shards: 1 };
@@ -24,6 +27,7 @@ pub struct Model {
     core: Core,
     metrics: Vec<Metric>,
     disk: Plain<Disk>,
+    volumes: Plain<Volumes>,
 }
 
 /// What a model begins with.
@@ -50,6 +54,8 @@ pub enum Change {
     Put(u32, i64, f64),
     /// All points of a metric go.
     Clear(u32),
+    /// Those from one time to another go, both included.
+    Delete(u32, i64, i64),
     /// The metric goes.
     Drop(u32),
     /// A piece of metadata: key and value.
@@ -127,9 +133,11 @@ impl Model {
         if setup.log {
             core.set_journal(Box::new(disk.clone()), u64::MAX);
         }
+        let volumes = Plain::<Volumes>::default();
         let default = core.names.namespace(DEFAULT_NAMESPACE, OPTIONS).expect("default");
         let name = |id| core.names.metric(&default, format!("m{id}").as_bytes()).expect("valid");
         let metrics: Vec<Metric> = (0..setup.metrics + setup.unmade).map(name).collect();
+        metrics.iter().for_each(|metric| volumes.name(metric));
         let mut staged = core.stage();
         for metric in &metrics[..setup.metrics as usize] {
             staged.create(metric).expect("its own metric");
@@ -139,7 +147,7 @@ impl Model {
             let mut state = disk.state.lock();
             state.failing_sync = setup.failing_sync.map(|sync| state.syncs + sync);
         }
-        Model { core, metrics, disk }
+        Model { core, metrics, disk, volumes }
     }
 
     /// Limits what one commit, and all in flight together, take in memory; a commit of one point takes 12 to 16 bytes.
@@ -168,15 +176,17 @@ impl Model {
         sync: bool,
     ) -> Result<u64> {
         let snapshot = self.snapshot();
-        let mut reads = Reads::new(&snapshot.0);
+        let mut reads = Reads::new(&snapshot.transaction);
         for read in read {
             match *read {
-                Read::Points(metric) => reads.points(&snapshot.0, &self.metrics[metric as usize]),
-                Read::Existence(metric) => reads.existence(&snapshot.0, &self.metrics[metric as usize]),
+                Read::Points(metric) => reads.points(&snapshot.transaction, &self.metrics[metric as usize]),
+                Read::Existence(metric) => {
+                    reads.existence(&snapshot.transaction, &self.metrics[metric as usize])
+                }
                 Read::Id(metric) => {
                     let metric = &self.metrics[metric as usize];
-                    match snapshot.0.map(metric.id()) {
-                        Some(_) => reads.existence(&snapshot.0, metric),
+                    match snapshot.transaction.map(metric.id()) {
+                        Some(_) => reads.existence(&snapshot.transaction, metric),
                         None => reads.absence(metric.namespace(), metric.name(), None),
                     }
                 }
@@ -192,6 +202,65 @@ impl Model {
         }
     }
 
+    /// Commits a point of the metric that has this one's name now, which is another if this one was dropped; returns its number and the version.
+    ///
+    /// # Errors
+    /// As a write transaction's commit.
+    pub fn commit_by_name(&self, metric: u32, at: i64, value: f64) -> Result<(u32, u64)> {
+        let old = &self.metrics[metric as usize];
+        let metric = self.core.names.metric(old.namespace(), old.name())?;
+        self.volumes.name(&metric);
+        let mut staged = self.core.stage();
+        staged.point(&metric, at, value)?;
+        Ok((metric.id().0, self.core.commit(staged, false, None)?.get()))
+    }
+
+    /// Seals the block from `first` to `last`, by the steps that a database takes, into a volume of the model's own.
+    ///
+    /// # Errors
+    /// As a database's.
+    pub fn seal(&self, first: i64, last: i64) -> Result<()> {
+        let namespace = self.metrics[0].namespace().clone();
+        let block = Block { namespace, shard: 0, cover: Cover { first, last }, width_ns: last - first + 1 };
+        let write = |volume: &BlockVolume, snapshot: &ModelSnapshot| self.write(volume, snapshot);
+        seal_with(&self.core, &block, || self.snapshot(), write, &mut Unfinished::default()).map(drop)
+    }
+
+    /// As a database writes a volume.
+    fn write(&self, volume: &BlockVolume, snapshot: &ModelSnapshot) -> Result<Written> {
+        let mut streams = BTreeMap::new();
+        for (id, name) in self.volumes.names() {
+            let Some(map) = snapshot.transaction.map(id) else { continue };
+            let stream = match content(map, volume.cover) {
+                Content::Nothing => None,
+                Content::Volume(old) => self.volumes.stream(old, id),
+                Content::Mixed => {
+                    let blocks = snapshot.blocks(id, volume.cover, Some(volume.freeze)).into_iter().flatten();
+                    let mut stream = Vec::new();
+                    let statistics = encode(&self.metrics[0], volume.cover, blocks, &mut stream)?;
+                    (statistics.points() > 0).then(|| Stream(Plain::new(stream)))
+                }
+            };
+            stream.and_then(|stream| streams.insert(name, stream));
+        }
+        self.volumes.0.lock().expect("no panic").volumes.push((*volume, streams));
+        Ok(Written::default())
+    }
+
+    /// Of each volume, in the order in which they were written, the version that it was frozen at and a metric's points.
+    pub fn volumes(&self, metric: u32) -> Vec<(u64, Vec<(i64, f64)>)> {
+        let volumes: Vec<BlockVolume> = {
+            let known = self.volumes.0.lock().expect("no panic");
+            known.volumes.iter().map(|(volume, _)| *volume).collect()
+        };
+        let points = |volume: &BlockVolume| {
+            let stream = self.volumes.stream(volume.id, MetricId(metric));
+            let blocks = stream.into_iter().flat_map(|stream| Sealed::new(stream, Cover::ALL));
+            (volume.freeze.get(), points(blocks.collect()))
+        };
+        volumes.iter().map(points).collect()
+    }
+
     /// How many retired versions the last publication found to be held by somebody.
     pub fn held_versions(&self) -> u64 {
         self.core.held_versions()
@@ -199,15 +268,15 @@ impl Model {
 
     /// The newest published state.
     pub fn snapshot(&self) -> ModelSnapshot {
-        ModelSnapshot(self.core.load())
+        ModelSnapshot { transaction: self.core.load(), volumes: self.volumes.clone() }
     }
 
     /// How many marks the newest partition of a metric has.
     pub fn marks(&self, metric: u32) -> u64 {
         let transaction = self.core.load();
         let map = transaction.map(self.metrics[metric as usize].id()).expect("it exists");
-        let active = map.slots().iter().rev().find_map(|slot| slot.active.as_ref());
-        active.map_or(0, |partition: &PartitionRef| partition.lock().usage().marks)
+        let newest = map.layers().last().and_then(|layer| layer.stack.last());
+        newest.map_or(0, |partition| partition.lock().usage().marks)
     }
 
     /// How far the model's disk is synced.
@@ -222,6 +291,7 @@ impl Model {
             match *change {
                 Change::Put(id, at, value) => staged.point(metric(id), at, value)?,
                 Change::Clear(id) => staged.delete(metric(id), Cover::ALL)?,
+                Change::Delete(id, first, last) => staged.delete(metric(id), Cover { first, last })?,
                 Change::Drop(id) => staged.drop_metric(metric(id))?,
                 Change::Meta(key, value) => staged.put_meta(&[key], &[value])?,
             }
@@ -232,36 +302,108 @@ impl Model {
 
 /// A published state.
 #[derive(Clone, Debug)]
-pub struct ModelSnapshot(Arc<Transaction>);
+pub struct ModelSnapshot {
+    transaction: Arc<Transaction>,
+    volumes: Plain<Volumes>,
+}
 
 impl ModelSnapshot {
     /// The last commit in it; the creation of the metrics is version 1.
     pub fn version(&self) -> u64 {
-        self.0.version.get()
+        self.transaction.version.get()
     }
 
     /// The points of a metric; `None` if it does not exist.
     pub fn points(&self, metric: u32) -> Option<Vec<(i64, f64)>> {
-        let map = self.0.map(crate::names::MetricId(metric))?;
-        let partitions = map.slots().iter().filter_map(|slot| slot.active.as_ref());
-        let blocks =
-            partitions.filter_map(|partition| Spans::new(partition, self.0.version, Cover::ALL)).flatten();
-        let mut points = Vec::new();
-        for block in blocks {
-            let block = block.expect("streams decode");
-            points.extend(block.timestamps().iter().copied().zip(block.values().iter().copied()));
-        }
-        Some(points)
+        let blocks = self.blocks(MetricId(metric), Cover::ALL, None)?;
+        Some(points(blocks))
     }
 
     /// A piece of metadata; 0 if there is none.
     pub fn meta(&self, key: u8) -> u8 {
-        let value = self.0.meta.get(&[key][..]);
+        let value = self.transaction.meta.get(&[key][..]);
         value.and_then(|value| value.first().copied()).unwrap_or_default()
     }
 
     /// Something that lives exactly as long as this state.
     pub fn witness(&self) -> std::sync::Weak<()> {
-        Plain::downgrade(&self.0.witness)
+        Plain::downgrade(&self.transaction.witness)
+    }
+
+    /// What a cursor returns: all pieces of the metric's map within `cover`, each read by the engine's code, without partitions born after
+    /// `frozen`, if that is given.
+    fn blocks(
+        &self,
+        metric: MetricId,
+        cover: Cover,
+        frozen: Option<Version>,
+    ) -> Option<Vec<Result<Columns>>> {
+        let map = self.transaction.map(metric)?;
+        let mut blocks = Vec::new();
+        let mut left = Some(cover);
+        while let Some(cover) = left {
+            let piece = map.piece(cover.first);
+            let part = piece.cover.within(cover);
+            let stream = |volume| Ok(self.volumes.stream(volume, metric));
+            let Opened { stack, error } = Opened::new(&piece, part, self.transaction.version, frozen, stream);
+            assert!(error.is_none(), "volumes of a model are readable");
+            blocks.extend(stack.into_iter().flatten());
+            left = (part.last < cover.last).then(|| Cover { first: part.last + 1, ..cover });
+        }
+        Some(blocks)
+    }
+}
+
+fn points(blocks: Vec<Result<Columns>>) -> Vec<(i64, f64)> {
+    let blocks = blocks.into_iter().map(|block| block.expect("streams decode"));
+    let points =
+        |block: Columns| block.timestamps().iter().copied().zip(block.values().iter().copied()).collect();
+    blocks.flat_map(|block| -> Vec<(i64, f64)> { points(block) }).collect()
+}
+
+/// What a model has in the place of files. loom does not know of it: nobody reads a volume before the install that names it, or writes it
+/// afterwards.
+#[derive(Debug, Default)]
+struct Volumes(std::sync::Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    /// By name, as M3 has them: so a metric that was made anew finds the dropped one's stream if it looks for it.
+    volumes: Vec<(BlockVolume, BTreeMap<Vec<u8>, Stream>)>,
+    names: BTreeMap<u32, Vec<u8>>,
+}
+
+impl Volumes {
+    fn name(&self, metric: &Metric) {
+        self.0.lock().expect("no panic").names.insert(metric.id().0, metric.name().to_vec());
+    }
+
+    fn names(&self) -> Vec<(MetricId, Vec<u8>)> {
+        let known = self.0.lock().expect("no panic");
+        known.names.iter().map(|(id, name)| (MetricId(*id), name.clone())).collect()
+    }
+
+    fn stream(&self, volume: VolumeId, metric: MetricId) -> Option<Stream> {
+        let known = self.0.lock().expect("no panic");
+        let (_, streams) = known.volumes.iter().find(|(known, _)| known.id == volume)?;
+        streams.get(known.names.get(&metric.0)?).cloned()
+    }
+}
+
+/// A metric's stream in a volume.
+#[derive(Clone, Debug)]
+struct Stream(Plain<Vec<u8>>);
+
+impl Encoded for Stream {
+    fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn coding(&self) -> ValueCoding {
+        EncoderOptions::default().values
+    }
+
+    fn damaged(&self, damage: DecodeError) -> Error {
+        damage.into()
     }
 }

@@ -25,7 +25,7 @@ impl Damage {
     }
 
     /// The same of a metric's stream.
-    pub(super) fn of_stream(self, path: &Path, metric: Option<Box<str>>) -> Error {
+    pub(crate) fn of_stream(self, path: &Path, metric: Option<Box<str>>) -> Error {
         let Damage { offset, reason } = self;
         Error::Corrupt { format: FORMAT, path: path.to_owned(), offset, metric, reason }
     }

@@ -21,11 +21,13 @@ use crate::error::Result;
 
 #[cfg(test)]
 mod conformance;
+mod machine;
 mod memory;
 mod real;
 mod simulated;
 mod tree;
 
+pub(crate) use machine::memory as machine_memory;
 pub use memory::MemoryDisk;
 pub use real::RealDisk;
 pub use simulated::{Call, CallKind, CutState, Fault, SimulatedDisk, SyncHold};

@@ -124,7 +124,7 @@ impl Vfs for RealDisk {
         let file = file.map_err(failed)?;
         loop {
             match file.try_lock() {
-                Ok(()) => return Ok(Some(Box::new(RealLock { _file: file }))),
+                Ok(()) => return Ok(Some(Box::new(RealLock(file)))),
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
@@ -175,13 +175,19 @@ impl VfsFile for RealFile {
     }
 }
 
-/// A lock on a file, which the operating system ends when the file is closed.
+/// A lock on a file, which the operating system ends with the process.
 #[derive(Debug)]
-struct RealLock {
-    _file: File,
-}
+struct RealLock(File);
 
 impl VfsLock for RealLock {}
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing alone would leave it to a process that another thread is just starting: until that runs its program it has all files of this one.
+        // If this fails, closing has to do.
+        let _ = self.0.unlock();
+    }
+}
 
 /// The bytes of a whole file: its pages, or a copy.
 fn map(file: &File, maps: bool) -> io::Result<Mapping> {
@@ -534,6 +540,19 @@ mod tests {
             assert_eq!(mode(&inner.join("LOCK")), 0o600);
             RealDisk::new().rename(&inner.join("file"), &inner.join("renamed")).unwrap();
             assert_eq!(mode(&inner.join("renamed")), 0o600);
+        }
+
+        #[test]
+        fn a_lock_ends_although_a_process_is_being_started() {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("LOCK");
+            let lock = RealLock(File::create(&path).unwrap());
+            lock.0.lock().unwrap();
+            // As the process has it.
+            let _inherited = lock.0.try_clone().unwrap();
+            assert!(RealDisk::new().try_lock(&path).unwrap().is_none());
+            drop(lock);
+            assert!(RealDisk::new().try_lock(&path).unwrap().is_some());
         }
 
         #[test]

@@ -1,8 +1,11 @@
-//! Background work: what is due, and the one thread that does it.
+//! Background work: what is due, the one thread that does it, and how a block is sealed.
 //!
-//! For now that is making commits durable that did not wait for it. Time is monotonic and comes as an argument: a wrong clock
-//! delays nothing.
+//! * [`timer`] and [`worker`]: when, and who. Time is monotonic and comes as an argument.
+//! * [`survey`]: what is in memory, and which blocks of it to seal.
+//! * [`seal`]: one block: freeze, write, install.
 
+pub(crate) mod seal;
+pub(crate) mod survey;
 mod timer;
 mod worker;
 

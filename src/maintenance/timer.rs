@@ -18,23 +18,24 @@ struct State {
     stopped: bool,
 }
 
-/// When the log is to be written and synced; `None` is never.
+/// When the log is to be written and synced, and when to see what is to be sealed; `None` is never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Due {
     pub(crate) write: Option<Timestamp>,
     pub(crate) sync: Option<Timestamp>,
+    pub(crate) upkeep: Option<Timestamp>,
 }
 
 impl Due {
     /// The earliest of all.
     fn next(self) -> Option<Timestamp> {
-        [self.write, self.sync].into_iter().flatten().min()
+        [self.write, self.sync, self.upkeep].into_iter().flatten().min()
     }
 
     /// Takes out what is due at `now`.
     fn take(&mut self, now: Timestamp) -> Due {
         let take = |due: &mut Option<Timestamp>| due.take_if(|at| *at <= now);
-        Due { write: take(&mut self.write), sync: take(&mut self.sync) }
+        Due { write: take(&mut self.write), sync: take(&mut self.sync), upkeep: take(&mut self.upkeep) }
     }
 }
 
@@ -48,6 +49,7 @@ impl Timer {
         };
         earlier(&mut state.due.write, due.write);
         earlier(&mut state.due.sync, due.sync);
+        earlier(&mut state.due.upkeep, due.upkeep);
         if state.due.next() != before {
             self.changed.notify_all();
         }
@@ -83,6 +85,11 @@ impl Timer {
         }
     }
 
+    /// Whether all waiting has ended.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.state.lock().stopped
+    }
+
     /// Ends all waiting, for good.
     pub(crate) fn stop(&self) {
         self.state.lock().stopped = true;
@@ -101,19 +108,19 @@ mod tests {
     #[test]
     fn the_earliest_time_asked_for_counts() {
         let timer = Timer::default();
-        timer.ask(Due { sync: at(5), write: None });
-        timer.ask(Due { sync: at(9), write: at(7) });
+        timer.ask(Due { sync: at(5), ..Due::default() });
+        timer.ask(Due { sync: at(9), write: at(7), ..Due::default() });
         assert_eq!(timer.take(Timestamp::from_secs(4)), Due::default());
-        assert_eq!(timer.take(Timestamp::from_secs(5)), Due { sync: at(5), write: None });
-        assert_eq!(timer.take(Timestamp::from_secs(8)), Due { sync: None, write: at(7) });
+        assert_eq!(timer.take(Timestamp::from_secs(5)), Due { sync: at(5), ..Due::default() });
+        assert_eq!(timer.take(Timestamp::from_secs(8)), Due { write: at(7), ..Due::default() });
         assert_eq!(timer.take(Timestamp::MAX), Due::default());
     }
 
     #[test]
     fn waiting_ends_with_what_is_due_or_with_a_stop() {
         let timer = Timer::default();
-        timer.ask(Due { sync: at(5), write: None });
-        assert_eq!(timer.wait(|| Timestamp::from_secs(6)), Some(Due { sync: at(5), write: None }));
+        timer.ask(Due { sync: at(5), ..Due::default() });
+        assert_eq!(timer.wait(|| Timestamp::from_secs(6)), Some(Due { sync: at(5), ..Due::default() }));
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| timer.wait(|| Timestamp::from_secs(6)));
             timer.stop();

@@ -1,4 +1,4 @@
-//! The background thread.
+//! A background thread.
 
 use std::thread::JoinHandle;
 
@@ -16,9 +16,9 @@ impl Worker {
     ///
     /// # Errors
     /// [`Error::Io`] if the operating system refuses.
-    pub(crate) fn start(work: impl FnOnce() + Send + 'static) -> Result<Self> {
+    pub(crate) fn start(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Self> {
         let thread = std::thread::Builder::new()
-            .name("chronolith".to_owned())
+            .name(name.to_owned())
             .spawn(work)
             .map_err(|error| Error::io("start the background thread of", "this process", error))?;
         Ok(Worker { thread: Mutex::new(Some(thread)) })

@@ -18,17 +18,21 @@ use std::fmt::Debug;
 use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::planted::{Bug, Planted};
-use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sealed::VolumeStore;
+use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count, lock_soon, thread_number};
 
+use super::base::Bases;
 use super::budget::{Budget, Place};
 use super::lane::{Applying, Change, Heads, Lane};
 use super::marks::LiveVersions;
+use super::memory::Memory;
 use super::metric_tree::MetricTree;
 use super::reads::Reads;
 use super::record::{Command, Commands};
 use super::staging::{Record, Section, Staged};
 use super::transaction::{Meta, Token, Transaction, Version};
+use super::volumes::VolumeTable;
 
 /// Where records are made durable. Calls of one method never overlap (`extend` and `write` may).
 pub(crate) trait Journal: Debug + Send + Sync {
@@ -60,15 +64,25 @@ pub(crate) struct Core {
     pub(super) lanes: Box<[Lane]>,
     /// Drops sequenced so far; written under the log's lock.
     drops: AtomicU64,
+    pub(super) bases: Bases,
+    memory: Memory,
+    /// Where sealed blocks lie; none in memory-only mode.
+    volumes: Option<VolumeStore>,
+    /// The number of the next volume.
+    pub(super) next_volume: AtomicU32,
     journal: Option<Box<dyn Journal>>,
     /// Above this many waiting bytes a committer writes the log, whoever it is.
     buffer_bytes_max: usize,
     /// How large one commit may be, and all in flight together.
     staged_bytes_max: usize,
+    /// How many metric ids a slice of an install goes over.
+    pub(super) install_slice_metrics: u32,
     /// Set before the lane is unlocked, if applying a slice panicked: what follows in that lane must not be taken for applied. (std's, as
     /// a model ends with its first panic.)
     panicked: std::sync::atomic::AtomicBool,
-    pub(super) planted: Planted,
+    /// The version that a seal holds; `u64::MAX` is none. (std's: only figures depend on it.)
+    held_by_seal: std::sync::atomic::AtomicU64,
+    pub(crate) planted: Planted,
 }
 
 impl std::fmt::Debug for Core {
@@ -87,6 +101,7 @@ pub(super) struct Writer {
     /// The tree under construction.
     pub(super) metrics: MetricTree,
     namespaces: Arc<Vec<crate::names::Namespace>>,
+    volumes: Arc<VolumeTable>,
     meta: Arc<Meta>,
     /// Tokens of transactions that are or were published, oldest first.
     tokens: Vec<(Version, Arc<Token>)>,
@@ -161,10 +176,12 @@ impl Core {
         let namespaces: Arc<Vec<_>> = Arc::new(default.into_iter().collect());
         let token = Arc::new(Token);
         let meta = Arc::new(Meta::new());
+        let volumes = Arc::new(VolumeTable::default());
         let first = Transaction {
             version: Version(0),
             metrics: MetricTree::default(),
             namespaces: namespaces.clone(),
+            volumes: volumes.clone(),
             meta: meta.clone(),
             token: token.clone(),
             #[cfg(loom)]
@@ -177,6 +194,7 @@ impl Core {
             writer: Mutex::new(Writer {
                 metrics: MetricTree::default(),
                 namespaces,
+                volumes,
                 meta,
                 tokens: vec![(Version(0), token)],
                 retained: Vec::new(),
@@ -186,10 +204,16 @@ impl Core {
             changed: Condvar::new(),
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
             drops: AtomicU64::new(0),
+            bases: Bases::default(),
+            memory: Memory::default(),
+            volumes: None,
+            next_volume: AtomicU32::new(0),
             journal: None,
             buffer_bytes_max,
             staged_bytes_max: usize::MAX,
+            install_slice_metrics: super::sealing::SLICE_METRICS,
             panicked: false.into(),
+            held_by_seal: u64::MAX.into(),
             planted,
         }
     }
@@ -200,9 +224,24 @@ impl Core {
         self.log.lock().free = free;
     }
 
+    /// Has volumes in this place from now on. Before the first commit.
+    pub(crate) fn set_volumes(&mut self, volumes: VolumeStore) {
+        self.volumes = Some(volumes);
+    }
+
+    /// Where sealed blocks lie.
+    pub(crate) fn volumes(&self) -> Option<&VolumeStore> {
+        self.volumes.as_ref()
+    }
+
     /// Limits what one commit, and all in flight together, take in memory. Before the first commit.
     pub(crate) fn set_staged_bytes_max(&mut self, bytes: usize) {
         self.staged_bytes_max = bytes;
+    }
+
+    /// Has installs go over so many metric ids in one commit, at least 1. Before the first commit.
+    pub(crate) fn set_install_slice_metrics(&mut self, metrics: u32) {
+        self.install_slice_metrics = metrics;
     }
 
     /// The newest published transaction. Takes no lock.
@@ -302,6 +341,20 @@ impl Core {
         }
     }
 
+    /// Whether no commit is taken any more: closed, or stopped.
+    pub(crate) fn refuses_commits(&self) -> bool {
+        let log = self.log.lock();
+        log.closed || log.stop.is_some()
+    }
+
+    /// Does `work`, and stops if it panics, for then nobody does it any more.
+    pub(crate) fn or_stop<T>(&self, work: impl FnOnce() -> T) -> T {
+        let on_panic = OnPanic::new(self, Log::stop);
+        let done = work();
+        on_panic.disarm();
+        done
+    }
+
     /// Whether the log failed, and why.
     pub(crate) fn stop_cause(&self) -> (bool, Option<std::sync::Arc<Error>>) {
         let log = self.log.lock();
@@ -313,9 +366,34 @@ impl Core {
         self.log.lock().buffer_bytes as u64
     }
 
+    /// How much memory the partitions take.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
     /// How many retired versions somebody still holds.
     pub(crate) fn held_versions(&self) -> u64 {
         self.live.with(|live| live.held.len() as u64)
+    }
+
+    /// The oldest version behind the published one that somebody holds now, besides the one that a seal reads.
+    pub(crate) fn oldest_held(&self) -> Option<Version> {
+        let by_seal = self.held_by_seal.load(Ordering::Relaxed);
+        let writer = self.writer.lock();
+        let (_, retired) = writer.tokens.split_last()?;
+        let held = retired.iter().find(|(version, token)| count(token) > 1 && version.0 != by_seal);
+        held.map(|(version, _)| *version)
+    }
+
+    /// As [`Core::oldest_held`], but as of the last publication, without a lock, and a seal's version too.
+    pub(crate) fn oldest_held_at_publication(&self) -> Option<Version> {
+        self.live.with(|live| live.held.first().copied())
+    }
+
+    /// Notes that a seal holds a version, which is nobody's old snapshot, until what it returns goes.
+    pub(crate) fn held_by_seal(&self, version: Version) -> HeldBySeal<'_> {
+        self.held_by_seal.store(version.0, Ordering::Relaxed);
+        HeldBySeal(self)
     }
 
     /// Waits until there is space for the record, and checks all that must hold when a commit takes its number.
@@ -490,7 +568,8 @@ impl Core {
         let on_panic = LanePanic(&self.panicked);
         for Slice { commit, version, section } in slices {
             let section = &commit.record.sections[section];
-            let context = Applying { streams: &section.streams, ..self.applying(version, &live) };
+            let context =
+                Applying { streams: &section.streams, ..self.applying(version, section.lane, &live) };
             let mut changed = Vec::new();
             for command in Commands::new(&commit.record.bytes[section.bytes.clone()]) {
                 let command = command.expect("a record that this process wrote reads back");
@@ -500,13 +579,22 @@ impl Core {
                 let changes = heads.changes(changed, context.lanes);
                 commit.changes.lock().extend(changes);
             }
+            if self.planted.has(Bug::InstallInTreeOnly) {
+                heads.put_back(self.lanes.len() as u32);
+            }
         }
         std::mem::forget(on_panic);
     }
 
-    pub(super) fn applying<'a>(&'a self, version: Version, live: &'a LiveVersions) -> Applying<'a> {
+    pub(super) fn applying<'a>(
+        &'a self,
+        version: Version,
+        lane: u32,
+        live: &'a LiveVersions,
+    ) -> Applying<'a> {
+        let Core { names, bases, memory, planted, .. } = self;
         let lanes = self.lanes.len() as u32;
-        Applying { version, live, streams: &[], names: &self.names, lanes, planted: self.planted }
+        Applying { version, live, streams: &[], names, bases, memory, lane, lanes, planted: *planted }
     }
 
     /// Waits until the commit is published or stopped, and meanwhile does what there is to do.
@@ -626,7 +714,7 @@ impl Core {
             }
             let global = &commit.record.bytes[commit.record.global.clone()];
             for command in Commands::new(global).map_while(Result::ok) {
-                writer.apply_global(command, &self.names);
+                writer.apply_global(command, to, self);
             }
         }
         let token = Arc::new(Token);
@@ -710,6 +798,7 @@ impl Writer {
             version,
             metrics: self.metrics.clone(),
             namespaces: self.namespaces.clone(),
+            volumes: self.volumes.clone(),
             meta: self.meta.clone(),
             token,
             #[cfg(loom)]
@@ -717,10 +806,10 @@ impl Writer {
         })
     }
 
-    pub(super) fn apply_global(&mut self, command: Command<'_>, names: &Names) {
+    pub(super) fn apply_global(&mut self, command: Command<'_>, version: Version, core: &Core) {
         match command {
             Command::Namespace { id, .. } => {
-                if let Some(namespace) = names.namespace_by_id(id)
+                if let Some(namespace) = core.names.namespace_by_id(id)
                     && !self.namespaces.contains(&namespace)
                 {
                     crate::sync::make_mut(&mut self.namespaces).push(namespace);
@@ -731,6 +820,12 @@ impl Writer {
             }
             Command::RemoveMeta { key } => {
                 crate::sync::make_mut(&mut self.meta).remove(key);
+            }
+            Command::Install(install) => {
+                let namespace = core.names.namespace_by_id(install.volume.namespace);
+                if let (Some(store), Some(namespace)) = (&core.volumes, namespace) {
+                    crate::sync::make_mut(&mut self.volumes).install(&install, version, store, &namespace);
+                }
             }
             _ => {}
         }
@@ -744,6 +839,16 @@ impl Writer {
             false => count(token) > 1,
         });
         self.tokens.iter().map(|(version, _)| *version).collect()
+    }
+}
+
+/// See [`Core::held_by_seal`].
+#[derive(Debug)]
+pub(crate) struct HeldBySeal<'a>(&'a Core);
+
+impl Drop for HeldBySeal<'_> {
+    fn drop(&mut self) {
+        self.0.held_by_seal.store(u64::MAX, Ordering::Relaxed);
     }
 }
 

@@ -4,17 +4,22 @@
 //! queue has the log's order, since a slice is pushed in the critical section that numbers its commit; slices are taken only
 //! under the lane's lock, and applied before it is released. So each head goes through the log's history, and through nothing
 //! else (`design/concurrency.md`, invariants 1 to 3).
+//!
+//! What is frozen is noted once for a block, not at each head (`design/sealing.md`).
 
-use crate::names::{MetricId, Names};
-use crate::planted::{Bug, PANIC_VALUE, Planted};
-use crate::sync::{Arc, Mutex, make_mut};
+use std::collections::BTreeMap;
 
+use crate::names::{MetricId, Names, Namespace, NamespaceId};
+use crate::planted::{Bug, Planted};
+use crate::sync::{Arc, Mutex};
+
+use super::base::Bases;
 use super::commit::Slice;
+use super::head::Head;
 use super::marks::LiveVersions;
-use super::partition::PartitionRef;
+use super::memory::Memory;
 use super::partition_map::{Cover, PartitionMap};
-use super::record::{Command, RecordedStream};
-use super::stream::ClosedStream;
+use super::record::{Command, Install};
 use super::transaction::Version;
 use super::window::Window;
 
@@ -25,28 +30,34 @@ pub(crate) struct Lane {
     pub(crate) heads: Mutex<Heads>,
 }
 
-/// The heads of one lane, by `id / lanes`.
+/// The heads of one lane.
 #[derive(Debug, Default)]
-pub(crate) struct Heads(Vec<Option<Head>>);
-
-/// The write side of one metric.
-#[derive(Debug)]
-struct Head {
-    /// The working map: newer than the published one by the commits in flight.
-    map: Arc<PartitionMap>,
-    /// The partition of the map's last slot and the first time it covers: where nearly all points go.
-    newest: Option<(i64, PartitionRef)>,
-    window: Window,
-    /// The last commit that made the metric or wrote to it: what a checked transaction compares.
-    last_write: Version,
+pub(crate) struct Heads {
+    /// By `id / lanes`.
+    heads: Vec<Option<Head>>,
+    groups: Vec<Group>,
+    /// Only for [`Bug::InstallFreezesMap`] and [`Bug::InstallInTreeOnly`]: what an install puts back.
+    put_back: BTreeMap<MetricId, Arc<PartitionMap>>,
 }
 
-// Each metric has one.
-#[cfg(not(loom))]
-const _: () = assert!(size_of::<Option<Head>>() == 40);
+/// What the metrics of one namespace and shard have in common.
+#[derive(Debug)]
+pub(super) struct Group {
+    namespace: NamespaceId,
+    shard: u32,
+    pub(super) window: Window,
+    /// Blocks that are being sealed, or were to be. Mostly none.
+    pub(super) freezes: Vec<Freeze>,
+    /// Metrics made since there are any, and when: they have no points in what was frozen before.
+    made: BTreeMap<MetricId, Version>,
+}
 
-/// How many points are appended before readers of the partition get their turn.
-const POINTS_PER_LOCK: usize = 4_096;
+/// What a freeze left behind: partitions born at this version or before take nothing in the block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Freeze {
+    pub(crate) block: Cover,
+    pub(crate) version: Version,
+}
 
 /// What a commit changed in the tree: the map that a metric has after it, or none if it is gone.
 pub(crate) type Change = (MetricId, Option<Arc<PartitionMap>>);
@@ -60,7 +71,10 @@ pub(crate) struct Applying<'a> {
     /// The encoded streams of the section that the command is in; none if only the record has them.
     pub(crate) streams: &'a [Arc<Vec<u8>>],
     pub(crate) names: &'a Names,
-    /// How many lanes there are.
+    pub(crate) bases: &'a Bases,
+    pub(crate) memory: &'a Memory,
+    /// Which lane it is, and how many there are.
+    pub(crate) lane: u32,
     pub(crate) lanes: u32,
     pub(crate) planted: Planted,
 }
@@ -74,35 +88,39 @@ impl Heads {
         context: &Applying<'_>,
         changed: &mut Vec<MetricId>,
     ) {
-        let Some(metric) = command.metric() else { return };
+        let Some(metric) = command.metric() else {
+            return match command {
+                Command::Freeze { namespace, shard, block } => self.freeze(namespace, shard, block, context),
+                Command::Install(install) => self.install(&install, context, changed),
+                _ => {}
+            };
+        };
         let place = (metric.0 / context.lanes) as usize;
         match command {
-            Command::Create { namespace, .. } => {
-                if self.0.len() <= place {
-                    self.0.resize_with(place + 1, || None);
+            Command::Create { .. } => {
+                if self.heads.len() <= place {
+                    self.heads.resize_with(place + 1, || None);
                 }
-                let slot = &mut self.0[place];
-                if let Some(namespace) = context.names.namespace_by_id(namespace)
-                    && slot.is_none()
+                if self.heads[place].is_none()
+                    && let Some(group) = self.group_of(metric, context.names)
                 {
                     changed.push(metric);
-                    *slot = Some(Head {
-                        map: Arc::new(PartitionMap::default()),
-                        newest: None,
-                        window: Window::new(namespace.options().block_ns),
-                        last_write: context.version,
-                    });
+                    self.heads[place] = Some(Head::new(group, context.version));
+                    let group = &mut self.groups[group as usize];
+                    if !group.freezes.is_empty() {
+                        group.made.insert(metric, context.version);
+                    }
                 }
             }
             Command::Drop { .. } => {
-                if self.0.get_mut(place).is_some_and(|slot| slot.take().is_some()) {
+                if self.heads.get_mut(place).is_some_and(|slot| slot.take().is_some()) {
                     changed.push(metric);
                 }
             }
             command => {
-                let Some(head) = self.0.get_mut(place).and_then(Option::as_mut) else { return };
-                head.last_write = context.version;
-                if head.write(command, context) && changed.last() != Some(&metric) {
+                let Some(head) = self.heads.get_mut(place).and_then(Option::as_mut) else { return };
+                let group = &self.groups[head.group() as usize];
+                if head.write(command, group, context) && changed.last() != Some(&metric) {
                     changed.push(metric);
                 }
             }
@@ -111,8 +129,7 @@ impl Heads {
 
     /// The last applied commit that wrote to a metric; none if the metric is not there.
     pub(crate) fn last_write(&self, metric: MetricId, lanes: u32) -> Option<Version> {
-        let head = self.0.get((metric.0 / lanes) as usize).and_then(Option::as_ref);
-        head.map(|head| head.last_write)
+        self.head(metric, lanes).map(Head::last_write)
     }
 
     /// The maps that metrics have now, after the last command of a slice. Not sooner: a map that somebody else holds is copied whole
@@ -120,198 +137,140 @@ impl Heads {
     pub(crate) fn changes(&self, mut changed: Vec<MetricId>, lanes: u32) -> Vec<Change> {
         changed.sort_unstable();
         changed.dedup();
-        let map = |metric: MetricId| {
-            let head = self.0.get((metric.0 / lanes) as usize).and_then(Option::as_ref);
-            (metric, head.map(|head| head.map.clone()))
-        };
+        let map = |metric: MetricId| (metric, self.head(metric, lanes).map(|head| head.map().clone()));
         changed.into_iter().map(map).collect()
     }
-}
 
-impl Head {
-    /// Applies a command about points. Returns whether the map changed.
-    fn write(&mut self, command: Command<'_>, context: &Applying<'_>) -> bool {
-        match command {
-            Command::Point { value: PANIC_VALUE, .. } if context.planted.has(Bug::PanicInSlice) => {
-                panic!("planted, in a slice")
-            }
-            Command::Point { at, value, .. } => self.append(std::iter::once((at, value)), b"", context),
-            Command::Annotated { at, value, annotation, .. } => {
-                self.append(std::iter::once((at, value)), annotation, context)
-            }
-            Command::Columns { columns, .. } => self.append(columns, b"", context),
-            Command::Streams { streams, .. } => {
-                streams.fold(false, |changed, stream| changed | self.adopt(&stream, context))
-            }
-            Command::Delete { first, last, .. } => self.delete(Cover { first, last }, context),
-            _ => false,
-        }
+    /// The freezes that are noted, with the namespace and the shard of each.
+    pub(super) fn freezes(&self) -> impl Iterator<Item = (NamespaceId, u32, Freeze)> {
+        let of = |group: &Group, freeze: &Freeze| (group.namespace, group.shard, *freeze);
+        self.groups.iter().flat_map(move |group| group.freezes.iter().map(move |freeze| of(group, freeze)))
     }
 
-    /// Appends points, a run of them that falls into one partition at a time.
-    fn append(
-        &mut self,
-        points: impl Iterator<Item = (i64, f64)>,
-        annotation: &[u8],
-        context: &Applying<'_>,
-    ) -> bool {
-        let mut map_changed = false;
-        let mut points = points.peekable();
-        while let Some(&(at, _)) = points.peek() {
-            let Some((cover, partition)) = self.partition(at) else {
-                self.insert(at);
-                map_changed = true;
-                continue;
-            };
-            let mut partition = partition.lock();
-            for _ in 0..POINTS_PER_LOCK {
-                let Some((at, value)) = points.next_if(|(at, _)| cover.has(*at)) else { break };
-                partition.append(at, value, annotation);
-            }
-            // No reader is at this version yet, so a mark in the middle of the commit shows nothing to anybody.
-            partition.mark(context.version, context.live, context.planted);
-        }
-        map_changed
+    pub(super) fn head(&self, metric: MetricId, lanes: u32) -> Option<&Head> {
+        self.heads.get((metric.0 / lanes) as usize)?.as_ref()
     }
 
-    /// Appends an encoded stream: in one step if all its points go to one partition and are newer than what is in it, else point by
-    /// point.
-    fn adopt(&mut self, stream: &RecordedStream<'_>, context: &Applying<'_>) -> bool {
-        let map_changed = self.partition(stream.first).is_none();
-        if map_changed {
-            self.insert(stream.first);
-        }
-        if let Some((cover, partition)) = self.partition(stream.first)
-            && cover.has(stream.last)
+    /// The place of the group that a new metric belongs to; none if nobody named it.
+    fn group_of(&mut self, metric: MetricId, names: &Names) -> Option<u32> {
+        let metric = names.metric_by_id(metric)?;
+        Some(self.group_at(metric.namespace(), metric.shard()) as u32)
+    }
+
+    /// The place of a group, which is made if this is the first that is heard of it.
+    fn group_at(&mut self, namespace: &Namespace, shard: u32) -> usize {
+        let is_it = |group: &Group| group.namespace == namespace.id() && group.shard == shard;
+        self.groups.iter().position(is_it).unwrap_or_else(|| {
+            let window = Window::new(namespace.options().block_ns);
+            let (namespace, freezes, made) = (namespace.id(), Vec::new(), BTreeMap::new());
+            self.groups.push(Group { namespace, shard, window, freezes, made });
+            self.groups.len() - 1
+        })
+    }
+
+    /// Notes that a block is frozen. What is in memory of it is not touched.
+    fn freeze(&mut self, namespace: NamespaceId, shard: u32, block: Cover, context: &Applying<'_>) {
+        // A lane without metrics of the group notes it too: it must know of those that come later that they did.
+        if let Some(namespace) = context.names.namespace_by_id(namespace)
+            && !context.planted.has(Bug::NoFreeze)
         {
-            let bytes = context.streams.get(stream.number).cloned();
-            let bytes = bytes.unwrap_or_else(|| Arc::new(stream.bytes.to_vec()));
-            let RecordedStream { first, last, points, .. } = *stream;
-            let mut partition = partition.lock();
-            if partition.adopt(ClosedStream { first, last, points, bytes }) {
-                if !context.planted.has(Bug::AdoptWithoutMark) {
-                    partition.mark(context.version, context.live, context.planted);
+            let place = self.group_at(&namespace, shard);
+            let group = &mut self.groups[place];
+            group.freezes.retain(|freeze| !block.contains(freeze.block));
+            group.freezes.push(Freeze { block, version: context.version });
+        }
+        if context.planted.has(Bug::InstallFreezesMap) {
+            self.remember_maps(context);
+        }
+    }
+
+    fn remember_maps(&mut self, context: &Applying<'_>) {
+        let Applying { lane, lanes, .. } = *context;
+        let heads = self.heads.iter().enumerate();
+        let maps = heads.filter_map(|(place, head)| {
+            Some((MetricId(place as u32 * lanes + lane), head.as_ref()?.map().clone()))
+        });
+        self.put_back = maps.collect();
+    }
+
+    /// Undoes what an install did. Only for [`Bug::InstallInTreeOnly`].
+    pub(crate) fn put_back(&mut self, lanes: u32) {
+        for (metric, map) in std::mem::take(&mut self.put_back) {
+            if let Some(head) = self.heads[(metric.0 / lanes) as usize].as_mut() {
+                head.put_back(map);
+            }
+        }
+    }
+
+    /// Puts a volume in the place of what was frozen, for the metrics of a slice.
+    fn install(&mut self, install: &Install, context: &Applying<'_>, changed: &mut Vec<MetricId>) {
+        let Install { volume, first, last, is_last } = install;
+        let is_it = |group: &Group| group.namespace == volume.namespace && group.shard == volume.shard;
+        let Some(group) = self.groups.iter().position(is_it) else { return };
+        let Applying { lane, lanes, .. } = *context;
+        if context.planted.has(Bug::InstallInTreeOnly) {
+            self.remember_maps(context);
+        }
+        // Without its freeze, which a salvage may have lost, nobody knows what the volume has: then it goes below all that is there.
+        let noted = |freeze: &Freeze| freeze.version == volume.freeze && freeze.block == volume.cover;
+        let forgot_freeze =
+            [Bug::NoFreeze, Bug::ThawAtFirstSlice].iter().any(|bug| context.planted.has(*bug));
+        let frozen_until = match self.groups[group].freezes.iter().any(noted) || forgot_freeze {
+            true => volume.freeze,
+            false => Version(0),
+        };
+        let first_place = (first.0.saturating_sub(lane)).div_ceil(lanes) as usize;
+        for (place, slot) in self.heads.iter_mut().enumerate().skip(first_place) {
+            let metric = MetricId(place as u32 * lanes + lane);
+            if metric > *last {
+                break;
+            }
+            let made = &self.groups[group].made;
+            if let Some(head) = slot
+                && head.group() == group as u32
+                && (made.get(&metric).is_none_or(|made| *made <= volume.freeze)
+                    || context.planted.has(Bug::InstallInMadeLater))
+            {
+                if context.planted.has(Bug::InstallFreezesMap)
+                    && let Some(map) = self.put_back.remove(&metric)
+                {
+                    head.put_back(map);
                 }
-                return map_changed;
+                head.install(volume, frozen_until, context);
+                changed.push(metric);
             }
         }
-        let points = stream.decode().expect("a stream of this process, or one that replay has checked");
-        map_changed | self.append(points.into_iter(), b"", context)
-    }
-
-    /// The partition that takes points at this time, and all the times that it covers.
-    fn partition(&self, at: i64) -> Option<(Cover, &PartitionRef)> {
-        match &self.newest {
-            Some((first, newest)) if at >= *first => Some((Cover { first: *first, last: i64::MAX }, newest)),
-            _ => {
-                let slot = self.map.route(at);
-                let partition = self.map.slots()[slot].active.as_ref()?;
-                Some((self.map.cover(slot), partition))
+        if *is_last || context.planted.has(Bug::ThawAtFirstSlice) {
+            let Group { freezes, made, .. } = &mut self.groups[group];
+            freezes.retain(|freeze| freeze.version > volume.freeze || !volume.cover.contains(freeze.block));
+            if freezes.is_empty() {
+                made.clear();
             }
         }
-    }
-
-    /// Makes a partition for a time that none covers.
-    fn insert(&mut self, at: i64) {
-        let partition = PartitionRef::new(self.window);
-        self.change_map(|map, window| map.insert(at, window, partition));
-    }
-
-    /// Hides all points in `range`: partitions wholly inside leave the map, others get a tombstone.
-    fn delete(&mut self, range: Cover, context: &Applying<'_>) -> bool {
-        let mut empties = false;
-        for (index, slot) in self.map.slots().iter().enumerate() {
-            let cover = self.map.cover(index);
-            let Some(partition) = slot.active.as_ref().filter(|_| range.overlaps(cover)) else { continue };
-            if range.contains(cover) {
-                empties = true;
-            } else {
-                let mut partition = partition.lock();
-                partition.delete(range);
-                partition.mark(context.version, context.live, context.planted);
-            }
-        }
-        if empties {
-            self.change_map(|map, _| map.retain(|cover, _| !range.contains(cover)));
-        }
-        empties
-    }
-
-    fn change_map(&mut self, change: impl FnOnce(&mut PartitionMap, Window)) {
-        change(make_mut(&mut self.map), self.window);
-        let last = self.map.slots().len() - 1;
-        let newest = self.map.slots()[last].active.clone();
-        self.newest = newest.map(|partition| (self.map.cover(last).first, partition));
     }
 }
 
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::super::record::{Commands, SectionWriter};
-    use super::*;
-    use crate::names::{NamespaceId, NamespaceOptions, Tags};
-
-    /// The metric `m`, in blocks of 10 nanoseconds.
-    const METRIC: MetricId = MetricId(0);
-
-    fn names() -> Names {
-        Names::new(0, NamespaceOptions { block_ns: 10, shards: 1 })
-    }
-
-    fn context<'a>(names: &'a Names, live: &'a LiveVersions) -> Applying<'a> {
-        Applying { version: Version(1), live, streams: &[], names, lanes: 1, planted: Planted::default() }
-    }
-
-    fn created(context: &Applying<'_>) -> Heads {
-        let mut heads = Heads::default();
-        let create =
-            Command::Create { metric: METRIC, namespace: NamespaceId(0), name: b"m", tags: Tags::none() };
-        heads.apply(create, context, &mut Vec::new());
-        heads
-    }
-
-    #[test]
-    fn encoded_streams_are_adopted_if_they_are_newer_and_fit_a_partition() {
-        let (names, live) = (names(), LiveVersions::default());
-        let mut heads = created(&context(&names, &live));
-        let mut side_entries = Vec::new();
-        // The newest partition; newer points; some that begin within these; older ones, of three partitions; some of these again.
-        for times in [100..105, 105..140, 138..160, 50..80, 60..70] {
-            let values: Vec<f64> = times.clone().map(|at| at as f64).collect();
-            let streams = ClosedStream::of_columns(Window::new(10), times, &values).expect("small gaps");
-            let mut section = SectionWriter::new();
-            section.streams(METRIC, streams);
-            let (bytes, streams) = section.into_parts();
-            let context = Applying { streams: &streams, ..context(&names, &live) };
-            for command in Commands::new(&bytes) {
-                heads.apply(command.expect("just written"), &context, &mut Vec::new());
+impl Group {
+    /// The times around `at`, within `cover`, in which a partition of this birth takes points and tombstones; none if it does not at `at`.
+    pub(super) fn unfrozen(&self, mut cover: Cover, at: i64, born: Version) -> Option<Cover> {
+        for Freeze { block, .. } in self.freezes.iter().filter(|freeze| born <= freeze.version) {
+            match *block {
+                block if block.has(at) => return None,
+                block if block.first > at => cover.last = cover.last.min(block.first - 1),
+                block => cover.first = cover.first.max(block.last + 1),
             }
-            let head = heads.0[0].as_ref().expect("created");
-            let partitions = head.map.slots().iter().filter_map(|slot| slot.active.as_ref());
-            side_entries.push(partitions.map(|active| active.lock().usage().lengths.side).sum::<u64>());
         }
-        assert_eq!(side_entries, [0, 0, 2, 2, 12]);
-        let head = heads.0[0].as_ref().expect("created");
-        let points = |at| head.map.active(at).expect("written").lock().usage().lengths.points;
-        assert_eq!([points(100), points(50), points(60), points(79)], [60, 10, 10, 10]);
+        Some(cover)
     }
 
-    #[test]
-    fn a_slice_that_changes_a_map_often_copies_it_once() {
-        let (names, live) = (names(), LiveVersions::default());
-        let context = context(&names, &live);
-        let mut heads = created(&context);
-        let metric = METRIC;
+    /// The block whose freeze a partition of this birth is under at `at`.
+    pub(super) fn freeze_of(&self, at: i64, born: Version) -> Option<Cover> {
+        let freeze = self.freezes.iter().find(|freeze| born <= freeze.version && freeze.block.has(at));
+        freeze.map(|freeze| freeze.block)
+    }
 
-        let mut changed = Vec::new();
-        heads.apply(Command::Point { metric, at: 1_000, value: 0.0 }, &context, &mut changed);
-        let map = Arc::as_ptr(&heads.0[0].as_ref().expect("created").map);
-        for at in (0..1_000).rev().step_by(10) {
-            heads.apply(Command::Point { metric, at, value: 0.0 }, &context, &mut changed);
-        }
-        let head = heads.0[0].as_ref().expect("created");
-        assert_eq!(Arc::as_ptr(&head.map), map, "nobody else holds it, so it is changed in place");
-        assert_eq!(head.map.slots().iter().filter(|slot| slot.active.is_some()).count(), 101);
-        assert_eq!(heads.changes(changed, 1).len(), 1);
+    /// Whether a freeze is pending somewhere in `cover`.
+    pub(super) fn is_freezing(&self, cover: Cover) -> bool {
+        self.freezes.iter().any(|freeze| freeze.block.overlaps(cover))
     }
 }

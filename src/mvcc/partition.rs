@@ -4,6 +4,9 @@
 //! newer than the newest in-order one, tombstones, and marks. The points only grow, so a snapshot reads a prefix of each
 //! part; tombstones are replaced by copies, and it reads those of its mark.
 //!
+//! Once a freeze is about it, it takes no more points within the block; sealing replaces it by a copy without them
+//! (`design/sealing.md`).
+//!
 //! What a reader sees at a mark: of each time the last visible side entry, else the stream's point; a tombstone hides everything
 //! in its range that was there before it, and nothing written after it.
 
@@ -11,6 +14,7 @@ use crate::planted::Planted;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
 use super::marks::{Extent, Lengths, LiveVersions, Marks};
+use super::memory::{Memory, Share};
 use super::partition_map::Cover;
 use super::side::{Side, SidePrefix};
 use super::stream::{ClosedStream, OpenStream, StreamBytes};
@@ -20,7 +24,14 @@ use super::window::Window;
 
 /// A counted reference to a partition. (A type of its own, so that another layout in memory can take the place of `Arc`.)
 #[derive(Clone, Debug)]
-pub(crate) struct PartitionRef(Arc<Mutex<Partition>>);
+pub(crate) struct PartitionRef(Arc<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    /// The commit that made it: a freeze at this version or a later one is about it.
+    born: Version,
+    partition: Mutex<Partition>,
+}
 
 /// See the module. Behind the lock of its [`PartitionRef`].
 #[derive(Debug)]
@@ -33,18 +44,29 @@ pub(crate) struct Partition {
     side: Side,
     tombstones: Tombstones,
     marks: Marks,
+    /// The bytes of closed streams.
+    closed_bytes: usize,
+    /// For all else that takes memory.
+    share: Share,
 }
 
-#[derive(Debug)]
+/// What a partition takes without any points, with its part of a map.
+pub(crate) const PARTITION_BYTES: u64 = 400;
+
+#[derive(Clone, Debug)]
 struct Closed {
     /// In-order points in the streams before this one.
     before: u64,
     stream: ClosedStream,
+    /// For its bytes, however many partitions have it.
+    #[expect(dead_code, reason = "it counts by being there")]
+    share: Arc<Share>,
 }
 
 impl PartitionRef {
-    pub(crate) fn new(window: Window) -> Self {
-        PartitionRef(Arc::new(Mutex::new(Partition {
+    /// An empty partition, made by the commit `born`.
+    pub(crate) fn new(window: Window, born: Version, memory: &Memory) -> Self {
+        let partition = Partition {
             window,
             closed: Vec::new(),
             open: None,
@@ -52,15 +74,44 @@ impl PartitionRef {
             side: Side::default(),
             tombstones: Tombstones::default(),
             marks: Marks::default(),
-        })))
+            closed_bytes: 0,
+            share: memory.share(PARTITION_BYTES),
+        };
+        PartitionRef(Arc::new(Counted { born, partition: Mutex::new(partition) }))
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Partition> {
-        self.0.lock()
+        self.0.partition.lock()
+    }
+
+    /// The commit that made it, or that made what it is a copy of.
+    pub(crate) fn born(&self) -> Version {
+        self.0.born
+    }
+
+    /// A partition of the same birth with all that is in this one outside of `block`, as the commit `version` leaves it; none if that is
+    /// nothing. Streams, runs and full chunks are shared.
+    pub(crate) fn without(&self, block: Cover, version: Version) -> Option<Self> {
+        let partition = self.lock().without(block, version)?;
+        Some(PartitionRef(Arc::new(Counted { born: self.born(), partition: Mutex::new(partition) })))
+    }
+
+    /// Makes it what [`PartitionRef::without`] returns. Only for [`Bug::DrainFrozen`](crate::planted::Bug::DrainFrozen).
+    pub(super) fn drain(&self, block: Cover, version: Version) {
+        let mut partition = self.lock();
+        if let Some(rest) = partition.without(block, version) {
+            *partition = rest;
+        } else {
+            partition.marks = Marks::default();
+        }
+    }
+
+    /// Tells it from all others that are alive.
+    pub(crate) fn address(&self) -> usize {
+        std::ptr::from_ref(&*self.0).addr()
     }
 
     /// Whether both are the same partition.
-    #[cfg(test)]
     pub(crate) fn is(&self, other: &PartitionRef) -> bool {
         Arc::ptr_eq(&self.0, &other.0)
     }
@@ -83,7 +134,7 @@ impl PartitionRef {
     pub(crate) fn stream(&self, index: usize, points: u64) -> Option<StreamView> {
         let partition = self.lock();
         let (before, first, last, len, bytes) = match partition.closed.get(index) {
-            Some(Closed { before, stream }) => {
+            Some(Closed { before, stream, .. }) => {
                 let bytes = StreamBytes::shared(stream.bytes.clone());
                 (*before, stream.first, stream.last, stream.points, bytes)
             }
@@ -136,31 +187,102 @@ impl Partition {
 
     fn close(&mut self, stream: ClosedStream) {
         let before = self.closed_points();
-        self.closed.push(Closed { before, stream });
+        self.closed_bytes += stream.bytes.len();
+        let share = Arc::new(self.share.memory().share(stream.bytes.len() as u64));
+        self.closed.push(Closed { before, stream, share });
     }
 
-    /// Hides all points in `range` that are there now. Nothing to hide costs nothing.
-    pub(crate) fn delete(&mut self, range: Cover) {
+    /// Hides all points in `range` that are there now, and what lies below the partition if there `is_below` anything. Nothing to hide costs
+    /// nothing.
+    pub(crate) fn delete(&mut self, range: Cover, is_below: bool) {
         let Lengths { points, side } = self.lengths();
-        if !self.streams_in(self.lengths(), range).is_empty() || self.side.touches(range) {
+        if is_below || !self.streams_in(self.lengths(), range).is_empty() || self.side.touches(range) {
             self.tombstones.add(Tombstone { range, points, side });
         }
+    }
+
+    /// See [`PartitionRef::without`].
+    fn without(&self, block: Cover, version: Version) -> Option<Partition> {
+        // A block consists of windows, and a stream lies in one window.
+        let goes = |first: i64| block.has(first);
+        let mut closed: Vec<Closed> = Vec::new();
+        let mut before = 0;
+        for left in self.closed.iter().filter(|closed| !goes(closed.stream.first)) {
+            debug_assert!(!block.has(left.stream.last));
+            closed.push(Closed { before, ..left.clone() });
+            before += left.stream.points;
+        }
+        let open = self.open.as_ref().filter(|open| !goes(open.cover().first)).cloned();
+        let side = self.side.without(block);
+        // Of so many in-order points, how many are left.
+        let left = |points: u64| {
+            let kept = |first: i64, before: u64, len: u64| match goes(first) {
+                true => 0,
+                false => len.min(points.saturating_sub(before)),
+            };
+            let closed = self
+                .closed
+                .iter()
+                .map(|Closed { before, stream, .. }| kept(stream.first, *before, stream.points));
+            let open =
+                self.open.iter().map(|open| kept(open.cover().first, self.closed_points(), open.points()));
+            closed.chain(open).sum()
+        };
+        let tombstones = self.tombstones.map(|tombstone| {
+            let points = left(tombstone.points);
+            (!block.contains(tombstone.range)).then_some(Tombstone { points, ..tombstone })
+        });
+        if closed.is_empty() && open.is_none() && side.entries() == 0 && tombstones.len() == 0 {
+            return None;
+        }
+        let latest = open.as_ref().map(|open| open.cover().last).or_else(|| Some(closed.last()?.stream.last));
+        // With side entries their time counts too: a point that is not newer than one of them would be older in the stream.
+        let newest = if side.entries() == 0 { latest } else { self.newest };
+        let closed_bytes = closed.iter().map(|closed| closed.stream.bytes.len()).sum();
+        let share = self.share.memory().share(PARTITION_BYTES);
+        let (window, marks) = (self.window, Marks::default());
+        let mut rest =
+            Partition { window, closed, open, newest, side, tombstones, marks, closed_bytes, share };
+        let extent = Extent { lengths: rest.lengths(), tombstones: rest.tombstones.clone() };
+        rest.marks.set(version, extent, &LiveVersions::default(), Planted::default());
+        rest.share.set(rest.bytes());
+        Some(rest)
     }
 
     /// Makes what is there now the state after commit `version`.
     pub(crate) fn mark(&mut self, version: Version, live: &LiveVersions, planted: Planted) {
         let extent = Extent { lengths: self.lengths(), tombstones: self.tombstones.clone() };
         self.marks.set(version, extent, live, planted);
+        self.share.set(self.bytes());
+    }
+
+    /// About what it takes in memory besides closed streams. Constant time.
+    fn bytes(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, OpenStream::bytes);
+        PARTITION_BYTES + open as u64 + self.side.bytes()
+    }
+
+    /// What it has within `cover`, window by window: how many points, about how many bytes, and the latest time. A window may come several
+    /// times.
+    pub(crate) fn windows(&self, cover: Cover, mut found: impl FnMut(Cover, u64, u64, i64)) {
+        let closed = self.closed.iter().map(|Closed { stream, .. }| {
+            (Cover { first: stream.first, last: stream.last }, stream.points, stream.bytes.len())
+        });
+        let open = self.open.iter().map(|open| (open.cover(), open.points(), open.bytes()));
+        for (times, points, bytes) in closed.chain(open).filter(|(times, ..)| times.overlaps(cover)) {
+            found(self.window.of(times.first), points, bytes as u64, times.last);
+        }
+        self.side.windows(self.window, cover, found);
     }
 
     /// What it takes in memory, for statistics.
     pub(crate) fn usage(&self) -> Usage {
         let open = self.open.as_ref().map_or(0, OpenStream::bytes);
-        let closed: usize = self.closed.iter().map(|closed| closed.stream.bytes.len()).sum();
         Usage {
-            lengths: self.lengths(),
+            points: self.lengths().points + self.side.entries(),
+            side_entries: self.side.entries(),
             tombstones: self.tombstones.len() as u64,
-            stream_bytes: (open + closed) as u64,
+            stream_bytes: (open + self.closed_bytes) as u64,
             marks: self.marks.len() as u64,
         }
     }
@@ -225,7 +347,8 @@ pub(crate) struct StreamView {
 /// What a partition takes in memory.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Usage {
-    pub(crate) lengths: Lengths,
+    pub(crate) points: u64,
+    pub(crate) side_entries: u64,
     pub(crate) tombstones: u64,
     pub(crate) stream_bytes: u64,
     pub(crate) marks: u64,

@@ -4,12 +4,16 @@
 //! dropped. A record that contradicts the ones before it is refused; but where a salvage lost records, which shows as a gap in the versions, what
 //! they named gets a substitute, the same at every replay, and is reported.
 
-use crate::names::{MetricId, NamespaceId, Tags};
+use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
+use crate::sync::atomic::Ordering;
 
 use super::commit::Core;
 use super::marks::LiveVersions;
-use super::record::{Command, Commands, RecordError};
+use super::partition_map::Cover;
+use super::record::{Command, Commands, Install, RecordError};
 use super::transaction::Version;
+use super::window::{Window, widths};
+use crate::sealed::{BlockVolume, VolumeId};
 
 /// Rebuilds the state, before anybody else sees the core.
 #[derive(Debug)]
@@ -20,6 +24,10 @@ pub(crate) struct Replay<'a> {
     /// Whether records are missing.
     has_gaps: bool,
     substitutes: Vec<String>,
+    /// Volumes of which some slices were installed, and not the last.
+    unfinished: Vec<BlockVolume>,
+    /// Volumes whose freeze was lost.
+    without_freeze: Vec<VolumeId>,
 }
 
 /// What was replayed.
@@ -28,11 +36,21 @@ pub(crate) struct Replayed {
     pub(crate) points: u64,
     /// What replaces what only lost records knew, one sentence each.
     pub(crate) substitutes: Vec<String>,
+    /// Volumes whose install has to be gone on with.
+    pub(crate) unfinished: Vec<BlockVolume>,
 }
 
 impl<'a> Replay<'a> {
     pub(crate) fn new(core: &'a mut Core) -> Self {
-        Replay { core, version: Version(0), points: 0, has_gaps: false, substitutes: Vec::new() }
+        Replay {
+            core,
+            version: Version(0),
+            points: 0,
+            has_gaps: false,
+            substitutes: Vec::new(),
+            unfinished: Vec::new(),
+            without_freeze: Vec::new(),
+        }
     }
 
     /// Applies the next record. One that does not decode is refused before anything of it is applied; if names contradict each other, what
@@ -45,7 +63,7 @@ impl<'a> Replay<'a> {
         })?;
         let mut changed = Vec::new();
         let applied = Commands::new(bytes).try_for_each(|command| {
-            let command = command?;
+            let command = self.widened(command?);
             self.restore_names(&command, version, &mut changed)?;
             self.points += command.points();
             self.apply(command, version, &mut changed);
@@ -60,29 +78,53 @@ impl<'a> Replay<'a> {
             let mut writer = self.core.writer.lock();
             changes.into_iter().for_each(|(metric, map)| writer.metrics.set(metric, map));
         }
-        self.version = version;
+        // A salvage gives up the version of a record that is refused: the next one shows a gap, now and at the next replay.
+        if applied.is_ok() {
+            self.version = version;
+        }
         applied
     }
 
-    /// Publishes the state.
-    pub(crate) fn finish(self) -> Replayed {
-        let Replay { core, version, points, substitutes, .. } = self;
+    /// Publishes the state, as `version`: that of the last record, or a higher one if the log is known to have gone on. The next commit
+    /// follows it.
+    pub(crate) fn finish(self, version: Version) -> Replayed {
+        let Replay { core, points, substitutes, mut unfinished, .. } = self;
         core.swap_in(version, &[]);
+        // A later volume has all that one before it has. To go on with the older would bring back its state, out of files that may be gone.
+        let table = core.load();
+        unfinished.retain(|volume| !table.volumes.iter().any(|other| other.block().is_after(volume)));
         let mut log = core.log.lock();
         (log.seq, log.durable, log.published) = (version, version, version);
-        Replayed { points, substitutes }
+        Replayed { points, substitutes, unfinished }
+    }
+
+    /// A command as it is to be applied. The last slice of an install takes replaced volumes out of the table, so it has to be about all metrics
+    /// where other slices may be lost: else their heads would go on naming those. What was installed already stays as it is.
+    fn widened<'c>(&self, command: Command<'c>) -> Command<'c> {
+        match command {
+            Command::Install(install) if install.is_last && self.has_gaps => {
+                Command::Install(Install { first: MetricId(0), ..install })
+            }
+            command => command,
+        }
     }
 
     fn apply(&self, command: Command<'_>, version: Version, changed: &mut Vec<MetricId>) {
         let core = &*self.core;
+        let live = LiveVersions { published: self.version, held: Vec::new() };
         match command.metric() {
             Some(metric) => {
-                let live = LiveVersions { published: self.version, held: Vec::new() };
-                let context = core.applying(version, &live);
-                let lane = (metric.0 % context.lanes) as usize;
-                core.lanes[lane].heads.lock().apply(command, &context, changed);
+                let lane = metric.0 % core.lanes.len() as u32;
+                let context = core.applying(version, lane, &live);
+                core.lanes[lane as usize].heads.lock().apply(command, &context, changed);
             }
-            None => core.writer.lock().apply_global(command, &core.names),
+            None => {
+                for (lane, heads) in (0..).zip(core.lanes.iter().map(|lane| &lane.heads)) {
+                    let context = core.applying(version, lane, &live);
+                    heads.lock().apply(command.clone(), &context, changed);
+                }
+                core.writer.lock().apply_global(command, version, core);
+            }
         }
     }
 
@@ -124,9 +166,49 @@ impl<'a> Replay<'a> {
                     self.substitute_metric(*metric, version, changed)?;
                 }
             }
+            Command::Freeze { namespace, shard, block } => {
+                self.check_block(*namespace, *shard, *block, None)?
+            }
+            Command::Install(install) => {
+                self.core.next_volume.fetch_max(install.volume.id.0.saturating_add(1), Ordering::Relaxed);
+                if self.core.names.namespace_by_id(install.volume.namespace).is_none() {
+                    self.substitute_namespace(install.volume.namespace)?;
+                }
+                let BlockVolume { namespace, shard, cover, width_ns, .. } = install.volume;
+                self.check_block(namespace, shard, cover, Some(width_ns))?;
+                self.unfinished.retain(|volume| volume.id != install.volume.id);
+                if !install.is_last {
+                    self.unfinished.push(install.volume);
+                }
+                if self.has_gaps {
+                    self.look_for_freeze(&install.volume);
+                }
+            }
             Command::Delete { .. } | Command::PutMeta { .. } | Command::RemoveMeta { .. } => {}
         }
         Ok(())
+    }
+
+    /// Blocks consist of windows, and a volume's width is one that its namespace has. If a salvage made up other options than the namespace had, that
+    /// may not be so. A seal that is refused leaves its points in memory; but half a stream cannot leave it, and a volume of another width would be
+    /// looked for in another folder.
+    fn check_block(
+        &self,
+        namespace: NamespaceId,
+        shard: u32,
+        block: Cover,
+        width_ns: Option<i64>,
+    ) -> Result<(), RecordError> {
+        let Some(namespace) = self.core.names.namespace_by_id(namespace) else { return Ok(()) };
+        let NamespaceOptions { block_ns, shards } = namespace.options();
+        let window = Window::new(block_ns);
+        let consists_of_windows =
+            window.of(block.first).first == block.first && window.of(block.last).last == block.last;
+        let has_width = width_ns.is_none_or(|width_ns| widths(block_ns).contains(&width_ns));
+        match consists_of_windows && has_width && shard < shards {
+            true => Ok(()),
+            false => Err(RecordError("a shard, a block or a width that its namespace does not have")),
+        }
     }
 
     /// A namespace whose making was lost gets a name of its number, and the options of the default one.
@@ -138,7 +220,7 @@ impl<'a> Replay<'a> {
         let name = format!("salvaged-namespace-{}", id.0);
         self.core.names.restore_namespace(id, &name, default.options());
         let command = Command::Namespace { id, name: &name, options: default.options() };
-        self.core.writer.lock().apply_global(command, &self.core.names);
+        self.core.writer.lock().apply_global(command, self.version, self.core);
         self.substitutes.push(format!("the name of namespace {} is lost; it is now {name}", id.0));
         Ok(())
     }
@@ -160,6 +242,23 @@ impl<'a> Replay<'a> {
         self.apply(create, version, changed);
         self.substitutes.push(format!("the ID of metric {} is lost; it is now {name}", metric.0));
         Ok(())
+    }
+
+    /// Tells of a volume whose freeze was lost. It goes below all there is, as nobody knows what it has: so of what was deleted between
+    /// the two, and left no trace in memory, it brings back the points.
+    fn look_for_freeze(&mut self, volume: &BlockVolume) {
+        let BlockVolume { id, namespace, shard, cover, freeze, .. } = *volume;
+        let is_noted = self.core.freezes().into_iter().any(|(of_namespace, of_shard, noted)| {
+            (of_namespace, of_shard) == (namespace, shard) && noted.block == cover && noted.version == freeze
+        });
+        if is_noted || self.without_freeze.contains(&id) {
+            return;
+        }
+        self.without_freeze.push(id);
+        self.substitutes.push(format!(
+            "the freeze of volume {} (namespace {}, shard {shard}, {} to {} ns) is lost; points there that were deleted while it was written may be back",
+            id.0, namespace.0, cover.first, cover.last
+        ));
     }
 
     /// A name is made again only after its drop: if the older metric is still there, the drop was lost.

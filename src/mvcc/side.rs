@@ -8,13 +8,16 @@
 //! happens under the partition's lock: so an entry is merged a bounded number of times, and there are few runs.
 //!
 //! Invariants
-//! * The entries of a run have consecutive numbers, and those of the next run follow; the tail has the last ones.
+//! * The numbers of a run's entries are above those of the runs before it; the tail has the last ones. There are gaps where a block was
+//!   taken out.
 //! * A run is in time order, of each time the latest entry first.
-//! * A run's length is a power of two times the tail's. Only runs of the maximal length have an equal one beside them.
+//! * Where no block was taken out, a run's length is a power of two times the tail's, and only runs of the maximal length have an equal
+//!   one beside them.
 
 use crate::sync::Arc;
 
 use super::partition_map::Cover;
+use super::window::Window;
 
 /// How many entries make a run.
 const TAIL_ENTRIES: usize = if cfg!(test) { 4 } else { 256 };
@@ -33,13 +36,30 @@ pub(crate) struct SideEntry {
 /// Annotations by their entries' numbers, ascending.
 type Annotations = Vec<(u64, Arc<Vec<u8>>)>;
 
+/// About how many bytes annotations take in memory.
+fn bytes_of(annotations: &[(u64, Arc<Vec<u8>>)]) -> u64 {
+    let around = size_of::<(u64, Arc<Vec<u8>>)>() + size_of::<Vec<u8>>();
+    annotations.iter().map(|(_, annotation)| (around + annotation.len()) as u64).sum()
+}
+
+/// About how many bytes some of so many entries take in memory, whose annotations take so many.
+fn share_of(some: usize, entries: usize, annotation_bytes: u64) -> u64 {
+    (some * size_of::<SideEntry>()) as u64 + annotation_bytes * some as u64 / entries.max(1) as u64
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Side {
+    /// The number of the next entry.
+    next: u64,
+    /// How many entries there are.
+    entries: u64,
     runs: Vec<Arc<Run>>,
     tail: Vec<SideEntry>,
     /// Those of the tail; a run has its own.
     annotations: Annotations,
+    /// What annotations take in memory, those of runs included.
+    annotation_bytes: u64,
 }
 
 /// Entries in time order, of each time the latest first.
@@ -49,26 +69,62 @@ pub(crate) struct Run {
     end: u64,
     entries: Vec<SideEntry>,
     annotations: Annotations,
+    annotation_bytes: u64,
 }
 
 impl Side {
+    /// How many entries there were ever: the number of the next one.
     pub(crate) fn len(&self) -> u64 {
-        self.tail_start() + self.tail.len() as u64
+        self.next
+    }
+
+    /// How many entries there are.
+    pub(crate) fn entries(&self) -> u64 {
+        self.entries
+    }
+
+    /// About how many bytes it takes in memory. Constant time.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.entries * size_of::<SideEntry>() as u64 + self.annotation_bytes
+    }
+
+    /// The entries outside of `block`, with the numbers that they have. Runs that have none within are shared.
+    pub(crate) fn without(&self, block: Cover) -> Side {
+        let left = |entries: &[SideEntry]| -> Vec<SideEntry> {
+            entries.iter().filter(|entry| !block.has(entry.at)).copied().collect()
+        };
+        let runs = self.runs.iter().map(|run| match run.within(block).is_empty() {
+            true => run.clone(),
+            // Annotations of entries that are gone do no harm; they go with the run.
+            false => Arc::new(Run {
+                end: run.end,
+                entries: left(&run.entries),
+                annotations: run.annotations.clone(),
+                annotation_bytes: run.annotation_bytes,
+            }),
+        });
+        let runs: Vec<Arc<Run>> = runs.filter(|run| !run.entries.is_empty()).collect();
+        let tail = left(&self.tail);
+        let entries = (runs.iter().map(|run| run.entries.len()).sum::<usize>() + tail.len()) as u64;
+        let annotations = if tail.is_empty() { Annotations::new() } else { self.annotations.clone() };
+        let of_runs: u64 = runs.iter().map(|run| run.annotation_bytes).sum();
+        let annotation_bytes = of_runs + bytes_of(&annotations);
+        Side { next: self.next, entries, runs, tail, annotations, annotation_bytes }
     }
 
     pub(crate) fn push(&mut self, at: i64, value: f64, annotation: &[u8]) {
         let number = self.len();
         if !annotation.is_empty() {
-            self.annotations.push((number, Arc::new(annotation.to_vec())));
+            let annotation = (number, Arc::new(annotation.to_vec()));
+            self.annotation_bytes += bytes_of(std::slice::from_ref(&annotation));
+            self.annotations.push(annotation);
         }
         self.tail.push(SideEntry { at, value, number });
+        self.next += 1;
+        self.entries += 1;
         if self.tail.len() == TAIL_ENTRIES {
             self.carry();
         }
-    }
-
-    fn tail_start(&self) -> u64 {
-        self.runs.last().map_or(0, |run| run.end)
     }
 
     /// Makes the tail a run, together with those runs that it completes to a larger one.
@@ -76,11 +132,11 @@ impl Side {
         let mut entries = TAIL_ENTRIES;
         let mut first = self.runs.len();
         while let Some(before) = first.checked_sub(1)
-            && self.runs[before].entries.len() == entries
+            && self.runs[before].entries.len() <= entries
             && entries < RUN_ENTRIES_MAX
         {
             first = before;
-            entries *= 2;
+            entries += self.runs[before].entries.len();
         }
         let tail = std::mem::take(&mut self.tail);
         let merged = Run::merge(&self.runs[first..], tail, std::mem::take(&mut self.annotations));
@@ -94,16 +150,32 @@ impl Side {
             || self.tail.iter().any(|entry| cover.has(entry.at))
     }
 
+    /// How many entries there are in `cover`, window by window, about how many bytes they take, and the latest time of them. A window may come
+    /// several times.
+    pub(crate) fn windows(&self, windows: Window, cover: Cover, mut found: impl FnMut(Cover, u64, u64, i64)) {
+        for run in &self.runs {
+            let mut entries = &run.entries[run.within(cover)];
+            while let Some(first) = entries.first() {
+                let window = windows.of(first.at);
+                let (here, later) =
+                    entries.split_at(entries.partition_point(|entry| entry.at <= window.last));
+                let bytes = share_of(here.len(), run.entries.len(), run.annotation_bytes);
+                found(window, here.len() as u64, bytes, here[here.len() - 1].at);
+                entries = later;
+            }
+        }
+        let entry_bytes = share_of(1, self.tail.len(), bytes_of(&self.annotations));
+        for entry in self.tail.iter().filter(|entry| cover.has(entry.at)) {
+            found(windows.of(entry.at), 1, entry_bytes, entry.at);
+        }
+    }
+
     /// The first `len` entries, as far as they may lie in `cover`: runs are shared, the tail is copied.
     pub(crate) fn prefix(&self, len: u64, cover: Cover) -> SidePrefix {
-        let mut start = 0;
-        let mut runs = Vec::new();
-        for run in &self.runs {
-            if start < len && run.cover().overlaps(cover) {
-                runs.push(run.clone());
-            }
-            start += run.entries.len() as u64;
-        }
+        // Those of a run are not below the end of the run before it.
+        let starts = std::iter::once(0).chain(self.runs.iter().map(|run| run.end));
+        let begun = self.runs.iter().zip(starts).take_while(|(_, start)| *start < len).map(|(run, _)| run);
+        let runs = begun.filter(|run| run.cover().overlaps(cover)).cloned().collect();
         let tail = self.tail.iter().filter(|entry| entry.number < len && cover.has(entry.at));
         let tail: Vec<SideEntry> = tail.copied().collect();
         let annotations = if tail.is_empty() { Annotations::new() } else { self.annotations.clone() };
@@ -128,7 +200,8 @@ impl Run {
             annotations.extend_from_slice(&run.annotations);
         }
         annotations.extend(tail_annotations);
-        Run { end: latest.map_or(0, |number| number + 1), entries, annotations }
+        let annotation_bytes = bytes_of(&annotations);
+        Run { end: latest.map_or(0, |number| number + 1), entries, annotations, annotation_bytes }
     }
 
     pub(crate) fn end(&self) -> u64 {
@@ -202,6 +275,27 @@ mod tests {
             }
         }
         assert_eq!(side.runs.len(), 4);
+    }
+
+    #[test]
+    fn annotations_count_until_their_entries_are_gone() {
+        let block = Cover { first: 0, last: 99 };
+        for entries in [1, TAIL_ENTRIES as i64, 3 * TAIL_ENTRIES as i64 + 1] {
+            let mut side = Side::default();
+            for at in 0..entries {
+                side.push(at, 0.0, &[0; 1_000]);
+            }
+            assert!(side.bytes() >= 1_000 * entries as u64, "{entries} entries");
+            let mut found = (0, 0);
+            side.windows(Window::new(100), Cover::ALL, |window, entries, bytes, _| {
+                assert_eq!(window, block);
+                found = (found.0 + entries, found.1 + bytes);
+            });
+            assert_eq!(found, (entries as u64, side.bytes()));
+            assert_eq!(side.without(block).bytes(), 0);
+            side.push(100, 0.0, &[0; 1_000]);
+            assert!((1_000..=side.bytes()).contains(&side.without(block).bytes()));
+        }
     }
 
     #[test]

@@ -9,17 +9,22 @@ use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
 use crate::error::{Error, Result};
-use crate::names::{Metric, MetricId, Names, Namespace};
+use crate::names::{Metric, MetricId, Names, Namespace, NamespaceId};
 use crate::sync::Arc;
 
 use super::partition_map::Cover;
-use super::record::{ANNOTATION_BYTES_MAX, Command, Commands, META_BYTES_MAX, SectionMark, SectionWriter};
+use super::record::{
+    ANNOTATION_BYTES_MAX, Command, Commands, Install, META_BYTES_MAX, SectionMark, SectionWriter,
+};
 use super::stream::ClosedStream;
 use super::window::Window;
 
 /// From so many points on a column in order is encoded when it is staged. The streams end with the column, so fewer points would
 /// take more memory; and a slice of fewer does not keep others waiting.
 const ENCODED_POINTS_MIN: usize = if cfg!(shuttle) { 8 } else { 1_024 };
+
+/// A section that is the whole record and longer than this becomes the record as it is, without a copy.
+const COPIED_BYTES_MAX: usize = 64 * 1024;
 
 /// The changes of one write transaction.
 #[derive(Debug)]
@@ -30,6 +35,8 @@ pub(crate) struct Staged {
     sections: Vec<(u32, SectionWriter)>,
     /// Commands that no lane applies.
     global: Option<SectionWriter>,
+    /// Commands that every lane applies.
+    everywhere: Option<SectionWriter>,
     /// What this transaction makes and drops.
     pub(crate) creates: Vec<Metric>,
     pub(crate) namespaces: Vec<Namespace>,
@@ -42,6 +49,7 @@ pub(crate) struct Staged {
     pub(crate) drops_seen: u64,
     /// The metrics it has commands for, each once. Only if somebody had to know.
     written: Option<Vec<Metric>>,
+    has_points: bool,
     /// What is staged, in bytes, and how much may be.
     bytes: usize,
     bytes_max: usize,
@@ -65,6 +73,7 @@ struct Mark {
     bytes: usize,
     creates: usize,
     namespaces: usize,
+    has_points: bool,
     global: Option<SectionMark>,
 }
 
@@ -93,6 +102,7 @@ impl Staged {
             lanes,
             sections: Vec::with_capacity(lanes.min(8) as usize),
             global: None,
+            everywhere: None,
             creates: Vec::new(),
             namespaces: Vec::new(),
             drops: Vec::new(),
@@ -101,6 +111,7 @@ impl Staged {
             dropped: HashSet::default(),
             drops_seen,
             written: None,
+            has_points: false,
             bytes: 0,
             bytes_max,
         }
@@ -201,6 +212,16 @@ impl Staged {
         Ok(())
     }
 
+    /// Stages that a block is frozen. Nothing else is in the transaction.
+    pub(super) fn freeze(&mut self, namespace: NamespaceId, shard: u32, block: Cover) {
+        self.everywhere.get_or_insert_with(SectionWriter::new).freeze(namespace, shard, block);
+    }
+
+    /// Stages a slice of an install. Nothing else is in the transaction.
+    pub(super) fn install(&mut self, install: &Install) {
+        self.everywhere.get_or_insert_with(SectionWriter::new).install(install);
+    }
+
     /// Stages a command of a metric, which may have to be made before. What would be too much is not staged.
     fn write(&mut self, metric: &Metric, making: Making, put: impl FnOnce(&mut SectionWriter)) -> Result<()> {
         self.check(metric)?;
@@ -218,6 +239,8 @@ impl Staged {
             return Err(Error::StagedBytes { bytes, max: self.bytes_max });
         }
         self.bytes = bytes;
+        // Points, and nothing else, make their metric if they must.
+        self.has_points |= making == Making::IfNew;
         Ok(())
     }
 
@@ -241,6 +264,7 @@ impl Staged {
             bytes: self.bytes,
             creates: self.creates.len(),
             namespaces: self.namespaces.len(),
+            has_points: self.has_points,
             global: self.global.as_ref().map(SectionWriter::mark),
         }
     }
@@ -248,6 +272,7 @@ impl Staged {
     /// Forgets what was staged since it stood there. The sections are the caller's to rewind.
     fn rewind(&mut self, mark: Mark) {
         self.bytes = mark.bytes;
+        self.has_points = mark.has_points;
         for metric in self.creates.drain(mark.creates..) {
             self.created.remove(&metric.id());
         }
@@ -309,6 +334,11 @@ impl Staged {
         self.sections.iter().map(|(_, section)| section).chain(&self.global).all(SectionWriter::is_empty)
     }
 
+    /// Whether it adds points.
+    pub(crate) fn has_points(&self) -> bool {
+        self.has_points
+    }
+
     /// The metrics that the record sealed of this has commands for. The first time this reads the record, which takes long if it is
     /// large.
     pub(crate) fn written(&mut self, record: &Record, names: &Names) -> &[Metric] {
@@ -335,17 +365,32 @@ impl Staged {
     pub(crate) fn seal(&mut self) -> Record {
         let global = self.global.take().map_or_else(Vec::new, |global| global.into_parts().0);
         let staged = self.sections.drain(..).filter(|(_, section)| !section.is_empty());
-        let staged: Vec<_> = staged.map(|(lane, section)| (lane, section.into_parts())).collect();
+        let mut staged: Vec<_> = staged.map(|(lane, section)| (lane, section.into_parts())).collect();
+        let (mut bytes, mut sections) = (Vec::new(), Vec::with_capacity(staged.len()));
+        if let (true, [(_, (only, _))]) = (global.is_empty(), staged.as_mut_slice())
+            && only.len() > COPIED_BYTES_MAX
+        {
+            bytes = std::mem::take(only);
+            let (lane, (_, streams)) = staged.remove(0);
+            sections.push(Section { lane, bytes: 0..bytes.len(), streams });
+        }
         let len = global.len() + staged.iter().map(|(_, (section, _))| section.len()).sum::<usize>();
         // Of that size at once, and no larger: sections begin with more than a small record needs, and the log may keep it for a while.
-        let mut bytes = Vec::with_capacity(len);
+        bytes.reserve_exact(len);
         bytes.extend_from_slice(&global);
-        let global = 0..bytes.len();
-        let mut sections = Vec::with_capacity(staged.len());
+        let mut global = 0..global.len();
         for (lane, (section, streams)) in staged {
             let begin = bytes.len();
             bytes.extend_from_slice(&section);
             sections.push(Section { lane, bytes: begin..bytes.len(), streams });
+        }
+        if let Some(everywhere) = self.everywhere.take() {
+            debug_assert!(bytes.is_empty());
+            bytes = everywhere.into_parts().0;
+            // The same bytes for each lane, and for the publisher.
+            let section = |lane| Section { lane, bytes: 0..bytes.len(), streams: Vec::new() };
+            sections.extend((0..self.lanes).map(section));
+            global = 0..bytes.len();
         }
         let crc = crc32fast::hash(&bytes);
         Record { bytes, crc, sections, global, staged_bytes: self.bytes }
@@ -406,6 +451,7 @@ mod tests {
                     (before, 0, 0),
                     "{name}"
                 );
+                assert!(!staged.has_points(), "{name}");
                 assert_eq!(staged.is_empty(), !has_global, "{name}: there is nothing more to commit");
                 assert_eq!(staged.global_commands().count(), usize::from(has_global), "{name}");
 
@@ -431,6 +477,29 @@ mod tests {
         assert!(refused(staged.point(&metric, 1, 1.0)));
         assert!(staged.is_empty() && staged.namespaces.is_empty() && staged.creates.is_empty());
         staged.point(&names.metric(&default, b"m").expect("valid"), 1, 1.0).expect("small");
+    }
+
+    #[test]
+    fn only_points_count_as_points() {
+        let (names, default) = names();
+        let metric = names.metric(&default, b"m").expect("valid");
+        let mut staged = Staged::new(7, 2, 0, usize::MAX);
+        staged.create(&metric).expect("staged");
+        staged.delete(&metric, Cover::ALL).expect("staged");
+        staged.put_meta(b"k", b"v").expect("staged");
+        assert!(!staged.has_points());
+        type Write = fn(&mut Staged, &Metric) -> Result<()>;
+        let writes: [Write; 4] = [
+            |staged, metric| staged.point(metric, 1, 1.0),
+            |staged, metric| staged.annotated(metric, 1, 1.0, b"a"),
+            |staged, metric| staged.columns(metric, [1].into_iter(), &[1.0]),
+            |staged, metric| staged.row(1, &[(metric.clone(), 1.0)]),
+        ];
+        for write in writes {
+            let mut staged = Staged::new(7, 2, 0, usize::MAX);
+            write(&mut staged, &metric).expect("staged");
+            assert!(staged.has_points());
+        }
     }
 
     #[test]

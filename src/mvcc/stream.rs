@@ -20,19 +20,20 @@ pub(crate) const STREAM_POINTS_MAX: u64 = 65_536;
 /// How many bytes of an open stream are frozen at a time.
 const CHUNK_BYTES: usize = 4_096;
 
-/// A stream that takes points.
-#[derive(Debug)]
+/// A stream that takes points. A clone shares the full chunks.
+#[derive(Clone, Debug)]
 pub(crate) struct OpenStream {
     encoder: Encoder,
     chunks: Vec<Arc<Vec<u8>>>,
+    chunk_bytes: usize,
     /// The window that all its points lie in.
     window: Cover,
     first: i64,
     last: i64,
 }
 
-/// A stream that is complete.
-#[derive(Debug)]
+/// A stream that is complete. A clone shares the bytes.
+#[derive(Clone, Debug)]
 pub(crate) struct ClosedStream {
     pub(crate) first: i64,
     pub(crate) last: i64,
@@ -47,7 +48,7 @@ impl OpenStream {
         [window.first, at].into_iter().find_map(|start| {
             let mut encoder = Encoder::new(start, EncoderOptions::default());
             encoder.append(at, value, annotation).ok()?;
-            Some(OpenStream { encoder, chunks: Vec::new(), window, first: at, last: at })
+            Some(OpenStream { encoder, chunks: Vec::new(), chunk_bytes: 0, window, first: at, last: at })
         })
     }
 
@@ -62,7 +63,9 @@ impl OpenStream {
         }
         self.last = at;
         if self.encoder.buffered_bytes() >= CHUNK_BYTES {
-            self.chunks.push(Arc::new(self.encoder.take_complete()));
+            let chunk = self.encoder.take_complete();
+            self.chunk_bytes += chunk.len();
+            self.chunks.push(Arc::new(chunk));
         }
         true
     }
@@ -78,7 +81,7 @@ impl OpenStream {
 
     /// The bytes that it takes in memory.
     pub(crate) fn bytes(&self) -> usize {
-        self.chunks.iter().map(|chunk| chunk.len()).sum::<usize>() + self.encoder.buffered_bytes()
+        self.chunk_bytes + self.encoder.buffered_bytes()
     }
 
     /// The stream so far, finished.

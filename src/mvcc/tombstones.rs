@@ -79,6 +79,18 @@ impl Tombstones {
         chunks.splice(begin..end, cut.collect::<Vec<_>>());
     }
 
+    /// Those that `change` leaves, changed as it says; their ranges stay.
+    pub(crate) fn map(&self, change: impl Fn(Tombstone) -> Option<Tombstone>) -> Tombstones {
+        let mut chunks: Vec<Arc<Vec<Tombstone>>> = Vec::new();
+        for chunk in self.chunks() {
+            let left: Vec<Tombstone> = chunk.iter().copied().filter_map(&change).collect();
+            if !left.is_empty() {
+                chunks.push(Arc::new(left));
+            }
+        }
+        Tombstones { chunks: (!chunks.is_empty()).then(|| Arc::new(chunks)) }
+    }
+
     /// The stretch that `at` lies in: what holds for `at` holds for all of its range. Two binary searches.
     pub(crate) fn around(&self, at: i64) -> Stretch {
         let chunks = self.chunks();

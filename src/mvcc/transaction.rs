@@ -7,6 +7,7 @@ use crate::sync::Arc;
 
 use super::metric_tree::MetricTree;
 use super::partition_map::PartitionMap;
+use super::volumes::VolumeTable;
 
 /// A commit's sequence number in the log: 1, 2, 3, ... Version 0 is the empty database.
 ///
@@ -41,6 +42,8 @@ pub(crate) struct Transaction {
     /// For each live metric its partition map.
     pub(crate) metrics: MetricTree,
     pub(crate) namespaces: Arc<Vec<Namespace>>,
+    /// The volumes that the maps name.
+    pub(crate) volumes: Arc<VolumeTable>,
     pub(crate) meta: Arc<Meta>,
     /// Alive as long as this transaction is: see [`Token`].
     #[expect(dead_code, reason = "only its reference count is read")]

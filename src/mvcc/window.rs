@@ -5,6 +5,9 @@ use super::partition_map::Cover;
 /// From the year 1 to 1970, in nanoseconds: M3 counts its blocks from there.
 const YEAR_1_NS: i128 = 62_135_596_800 * 1_000_000_000;
 
+/// A day, in nanoseconds.
+const DAY_NS: i64 = 86_400_000_000_000;
+
 /// A width of blocks. They tile all of i64 from the year 1 on, in both directions; the first and the last are clamped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Window {
@@ -30,12 +33,24 @@ impl Window {
     }
 }
 
+/// The widths that blocks of a namespace are sealed in, each a multiple of the one before.
+pub(crate) fn widths(block_ns: i64) -> Vec<i64> {
+    let mut widths = vec![block_ns];
+    for wide in [DAY_NS, 30 * DAY_NS] {
+        let widest = widths[widths.len() - 1];
+        if wide > widest && wide % widest == 0 {
+            widths.push(wide);
+        }
+    }
+    widths
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    const DAY: i64 = 86_400_000_000_000;
+    const DAY: i64 = DAY_NS;
 
     #[test]
     fn blocks_start_where_m3_truncates_to() {
@@ -46,6 +61,16 @@ mod tests {
         let cover = Window::new(30 * DAY).of(1_700_000_000_000_000_000);
         assert_eq!((1_700_000_000_000_000_000 - cover.first) / DAY, 27);
         assert_eq!((i128::from(cover.first) + YEAR_1_NS) % i128::from(30 * DAY), 0);
+    }
+
+    #[test]
+    fn each_width_is_a_multiple_of_the_one_before() {
+        let hour = DAY_NS / 24;
+        assert_eq!(widths(2 * hour), [2 * hour, DAY_NS, 30 * DAY_NS]);
+        assert_eq!(widths(DAY_NS), [DAY_NS, 30 * DAY_NS]);
+        assert_eq!(widths(7 * hour), [7 * hour]);
+        assert_eq!(widths(2 * DAY_NS), [2 * DAY_NS, 30 * DAY_NS]);
+        assert_eq!(widths(60 * DAY_NS), [60 * DAY_NS]);
     }
 
     proptest! {

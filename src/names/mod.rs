@@ -18,6 +18,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 
 use crate::error::{Error, Result};
+use crate::fileset::Sharding;
 use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 
@@ -139,6 +140,8 @@ pub struct Metric(Arc<MetricInfo>);
 struct MetricInfo {
     database: u64,
     id: MetricId,
+    /// Follows from the name and the namespace's options.
+    shard: u32,
     namespace: Namespace,
     name: Box<[u8]>,
     tags: Tags,
@@ -171,6 +174,11 @@ impl Metric {
 
     pub(crate) fn tag_list(&self) -> &Tags {
         &self.0.tags
+    }
+
+    /// Which of its namespace's shards it belongs to.
+    pub(crate) fn shard(&self) -> u32 {
+        self.0.shard
     }
 
     pub(crate) fn belongs_to(&self, database: u64) -> bool {
@@ -391,6 +399,12 @@ impl Names {
         self.state.lock().metrics.get(id.0 as usize).cloned().flatten()
     }
 
+    /// How many ids have been given out: all are below.
+    pub(crate) fn metrics(&self) -> u32 {
+        // `intern` gives out no more.
+        u32::try_from(self.state.lock().metrics.len()).unwrap_or(u32::MAX)
+    }
+
     /// Puts back a namespace that the log made. `false` if that contradicts what is known.
     pub(crate) fn restore_namespace(&self, id: NamespaceId, name: &str, options: NamespaceOptions) -> bool {
         let mut state = self.state.lock();
@@ -489,9 +503,11 @@ impl State {
             self.older.resize(place + 1, None);
         }
         let hash = self.hash(namespace.id(), name);
+        let shards = namespace.options().shards;
         let metric = Metric(Arc::new(MetricInfo {
             database,
             id,
+            shard: Sharding { shards, seed: 0 }.shard_of(name),
             namespace: namespace.clone(),
             name: name.into(),
             tags,

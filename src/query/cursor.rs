@@ -1,12 +1,20 @@
 //! Cursors over one metric in one snapshot: block by block or point by point, from both ends.
 
+use smallvec::SmallVec;
+
 use crate::error::{Error, Result};
-use crate::mvcc::partition_map::{Cover, PartitionMap};
+use crate::m3tsz::{DecodeError, EncoderOptions, ValueCoding};
+use crate::mvcc::partition_map::{Cover, PartitionMap, Piece};
+use crate::mvcc::transaction::Version;
+use crate::names::Metric;
+use crate::sealed::{SealedStream, VolumeId};
 use crate::snapshot::Snapshot;
 use crate::sync::Arc;
 
 use super::block::{Block, Point, Points};
+use super::sealed::{Encoded, Sealed};
 use super::spans::Spans;
+use super::stack::Stack;
 
 /// The points of a metric in a range of time, as columns of consecutive points. Made by
 /// [`Snapshot::blocks`](crate::Snapshot::blocks).
@@ -16,12 +24,14 @@ use super::spans::Spans;
 pub struct Blocks {
     snapshot: Snapshot,
     cover: Cover,
-    map: Option<Arc<PartitionMap>>,
-    /// Slots of the map not yet begun.
-    slots: std::ops::Range<usize>,
-    front: Option<Spans>,
-    back: Option<Spans>,
-    /// Reported once, instead of points.
+    source: Option<(Metric, Arc<PartitionMap>)>,
+    /// The times whose pieces of the map are not yet begun.
+    left: Option<Cover>,
+    /// Partitions born later are left out.
+    frozen: Option<Version>,
+    front: Option<Stack<SealedStream>>,
+    back: Option<Stack<SealedStream>>,
+    /// To be reported before anything else.
     error: Option<Error>,
 }
 
@@ -34,15 +44,26 @@ impl std::fmt::Debug for Blocks {
 }
 
 impl Blocks {
-    /// The points of a map within `cover`; nothing without a map.
-    pub(crate) fn new(snapshot: Snapshot, map: Option<Arc<PartitionMap>>, cover: Cover) -> Self {
-        let slots = map.as_ref().map_or(0..0, |map| map.route(cover.first)..map.route(cover.last) + 1);
-        Blocks { snapshot, cover, map, slots, front: None, back: None, error: None }
+    /// The points of a metric within `cover`, if it exists in the snapshot.
+    pub(crate) fn new(snapshot: Snapshot, metric: &Metric, cover: Cover) -> Self {
+        let map = snapshot.transaction().map(metric.id()).cloned();
+        let source = map.map(|map| (metric.clone(), map));
+        Blocks::over(snapshot, source, cover)
+    }
+
+    fn over(snapshot: Snapshot, source: Option<(Metric, Arc<PartitionMap>)>, cover: Cover) -> Self {
+        let left = source.is_some().then_some(cover);
+        Blocks { snapshot, cover, source, left, frozen: None, front: None, back: None, error: None }
+    }
+
+    /// As [`Blocks::new`], of what was frozen at a version: without partitions that are younger.
+    pub(crate) fn frozen(snapshot: Snapshot, metric: &Metric, cover: Cover, freeze: Version) -> Self {
+        Blocks { frozen: Some(freeze), ..Blocks::new(snapshot, metric, cover) }
     }
 
     /// No points at all.
     pub(crate) fn empty(snapshot: Snapshot) -> Self {
-        Blocks::new(snapshot, None, Cover::ALL)
+        Blocks::over(snapshot, None, Cover::ALL)
     }
 
     /// An error in place of points.
@@ -50,9 +71,93 @@ impl Blocks {
         Blocks { error: Some(error), ..Blocks::empty(snapshot) }
     }
 
-    fn open(&self, slot: usize) -> Option<Spans> {
-        let partition = self.map.as_ref()?.slots().get(slot)?.active.as_ref()?;
-        Spans::new(partition, self.snapshot.version(), self.cover)
+    /// The points of a piece within `part`.
+    fn open(&self, metric: &Metric, piece: &Piece<'_>, part: Cover) -> Opened<SealedStream> {
+        let stream = |volume| self.snapshot.sealed_volume(volume, metric)?.stream_of(metric);
+        Opened::new(piece, part, self.snapshot.version(), self.frozen, stream)
+    }
+
+    /// Opens the first piece not yet begun. False if there is none.
+    fn open_front(&mut self) -> bool {
+        let (Some((metric, map)), Some(left)) = (&self.source, self.left) else { return false };
+        let piece = map.piece(left.first);
+        let part = piece.cover.within(left);
+        let Opened { stack, error } = self.open(metric, &piece, part);
+        self.left = (part.last < left.last).then(|| Cover { first: part.last + 1, ..left });
+        (self.front, self.error) = (stack, error);
+        true
+    }
+
+    /// As [`Blocks::open_front`], from the other end.
+    fn open_back(&mut self) -> bool {
+        let (Some((metric, map)), Some(left)) = (&self.source, self.left) else { return false };
+        let piece = map.piece(left.last);
+        let part = piece.cover.within(left);
+        let Opened { stack, error } = self.open(metric, &piece, part);
+        self.left = (part.first > left.first).then(|| Cover { last: part.first - 1, ..left });
+        (self.back, self.error) = (stack, error);
+        true
+    }
+}
+
+/// A piece that was begun.
+pub(crate) struct Opened<E> {
+    pub(crate) stack: Option<Stack<E>>,
+    pub(crate) error: Option<Error>,
+}
+
+impl<E: Encoded> Opened<E> {
+    /// The points of a piece within `part` that a snapshot at `version` sees, without partitions born after `frozen`, if that is given. `stream`
+    /// finds the metric's stream in a volume; if it fails, there are the points of the partitions, and an error before them.
+    pub(crate) fn new(
+        piece: &Piece<'_>,
+        part: Cover,
+        version: Version,
+        frozen: Option<Version>,
+        stream: impl FnOnce(VolumeId) -> Result<Option<E>>,
+    ) -> Self {
+        let partitions = piece.stack.iter().rev();
+        let partitions =
+            partitions.filter(|partition| frozen.is_none_or(|freeze| partition.born() <= freeze));
+        let mut spans: SmallVec<[Spans; 1]> = SmallVec::new();
+        for partition in partitions {
+            spans.extend(Spans::new(partition, version, part));
+            if spans.last().is_some_and(Spans::hides_all_below) {
+                return Opened { stack: pile(None, spans), error: None };
+            }
+        }
+        match piece.sealed.map_or(Ok(None), stream) {
+            Ok(stream) => {
+                let stream = stream.map(|stream| Stack::Sealed(Sealed::new(stream, part)));
+                Opened { stack: pile(stream, spans), error: None }
+            }
+            Err(error) => Opened { stack: pile(None, spans), error: Some(error) },
+        }
+    }
+}
+
+/// A stream with partitions over it, given from the top.
+fn pile<E: Encoded>(sealed: Option<Stack<E>>, spans: SmallVec<[Spans; 1]>) -> Option<Stack<E>> {
+    spans.into_iter().rev().fold(sealed, |below, upper| {
+        Some(match below {
+            Some(below) => below.under(upper),
+            None => Stack::Spans(upper),
+        })
+    })
+}
+
+impl Encoded for SealedStream {
+    fn bytes(&self) -> &[u8] {
+        SealedStream::bytes(self)
+    }
+
+    fn coding(&self) -> ValueCoding {
+        // What sealing writes.
+        EncoderOptions::default().values
+    }
+
+    fn damaged(&self, damage: DecodeError) -> Error {
+        self.corrupt(damage.bit / 8, "the stream does not decode, though its checksum is right")
     }
 }
 
@@ -60,16 +165,15 @@ impl Iterator for Blocks {
     type Item = Result<Block>;
 
     fn next(&mut self) -> Option<Result<Block>> {
-        if let Some(error) = self.error.take() {
-            return Some(Err(error));
-        }
         loop {
+            if let Some(error) = self.error.take() {
+                return Some(Err(error));
+            }
             if let Some(block) = self.front.as_mut().and_then(Iterator::next) {
                 return Some(block);
             }
-            match self.slots.next() {
-                Some(slot) => self.front = self.open(slot),
-                None => return self.back.as_mut()?.next(),
+            if !self.open_front() {
+                return self.back.as_mut()?.next();
             }
         }
     }
@@ -77,16 +181,15 @@ impl Iterator for Blocks {
 
 impl DoubleEndedIterator for Blocks {
     fn next_back(&mut self) -> Option<Result<Block>> {
-        if let Some(error) = self.error.take() {
-            return Some(Err(error));
-        }
         loop {
+            if let Some(error) = self.error.take() {
+                return Some(Err(error));
+            }
             if let Some(block) = self.back.as_mut().and_then(DoubleEndedIterator::next_back) {
                 return Some(block);
             }
-            match self.slots.next_back() {
-                Some(slot) => self.back = self.open(slot),
-                None => return self.front.as_mut()?.next_back(),
+            if !self.open_back() {
+                return self.front.as_mut()?.next_back();
             }
         }
     }

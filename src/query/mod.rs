@@ -13,17 +13,17 @@
 mod block;
 mod cursor;
 mod overlaid;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the sealed blocks of a metric's map"))]
 mod sealed;
 mod source;
 mod spans;
-#[cfg_attr(not(test), expect(dead_code, reason = "for the pieces of a metric's map"))]
 mod stack;
 
 pub use block::{Block, Point};
+#[cfg(loom)]
+pub(crate) use cursor::Opened;
 pub use cursor::{Blocks, Range};
 #[cfg(loom)]
-pub(crate) use spans::Spans;
+pub(crate) use sealed::{Encoded, Sealed};
 
 use std::ops::{Bound, RangeBounds};
 

@@ -260,6 +260,7 @@ mod tests {
     use super::super::source::checks::{self, Seen};
     use super::*;
     use crate::mvcc::marks::LiveVersions;
+    use crate::mvcc::memory::Memory;
     use crate::mvcc::window::Window;
     use crate::planted::Planted;
 
@@ -337,7 +338,7 @@ mod tests {
                 }
             }
             Op::Delete(range) => {
-                partition.delete(*range);
+                partition.delete(*range, false);
                 model.retain(|at, _| !range.has(*at));
             }
         }
@@ -368,7 +369,7 @@ mod tests {
             covers in prop::collection::vec(range(), 1..4),
             from_back in prop::collection::vec(any::<bool>(), 0..40),
         ) {
-            let partition = PartitionRef::new(Window::new(width));
+            let partition = PartitionRef::new(Window::new(width), Version(0), &Memory::default());
             let mut model = Points::new();
             let mut truth: Vec<Points> = vec![model.clone()];
             let mut published = Version(0);
@@ -410,7 +411,7 @@ mod tests {
 
     #[test]
     fn a_rolling_delete_leaves_one_tombstone_and_old_snapshots_intact() {
-        let partition = PartitionRef::new(Window::new(1_000));
+        let partition = PartitionRef::new(Window::new(1_000), Version(0), &Memory::default());
         let held = Version(500);
         for now in 1..=5_000i64 {
             let version = Version(now as u64);
@@ -419,7 +420,7 @@ mod tests {
             let mut partition = partition.lock();
             partition.append(now, now as f64, b"");
             partition.append(now - 50, -1.0, b"");
-            partition.delete(Cover { first: i64::MIN, last: now - 100 });
+            partition.delete(Cover { first: i64::MIN, last: now - 100 }, false);
             partition.mark(version, &live, Planted::default());
             assert!(partition.usage().tombstones <= 1);
         }

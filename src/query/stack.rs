@@ -73,6 +73,7 @@ mod tests {
     use super::super::source::checks::{self, Seen, Stream};
     use super::*;
     use crate::mvcc::marks::LiveVersions;
+    use crate::mvcc::memory::Memory;
     use crate::mvcc::partition::PartitionRef;
     use crate::mvcc::stream::ClosedStream;
     use crate::mvcc::transaction::Version;
@@ -126,7 +127,7 @@ mod tests {
             }
             Op::Delete(range) => {
                 partition.append(range.first, 0.0, b"");
-                partition.delete(*range);
+                partition.delete(*range, true);
                 model.points.retain(|at, _| !range.has(*at));
                 model.deleted.push(*range);
             }
@@ -154,8 +155,9 @@ mod tests {
 
     impl Setup {
         fn new(sealed: Option<Vec<(i64, u64)>>, height: usize, commits: &[Commit]) -> Setup {
-            let partitions: Vec<PartitionRef> =
-                (0..height).map(|_| PartitionRef::new(Window::new(90))).collect();
+            let partitions: Vec<PartitionRef> = (0..height)
+                .map(|_| PartitionRef::new(Window::new(90), Version(0), &Memory::default()))
+                .collect();
             let mut at = -100;
             let points = sealed.iter().flatten().map(|(step, bits)| {
                 at += step;

@@ -28,7 +28,6 @@ mod tests;
 mod volume;
 
 pub(crate) use store::VolumeStore;
-pub(crate) use sweep::Swept;
 pub(crate) use volume::{SealedStream, SealedVolume};
 
 use crate::fileset::VolumeName;
@@ -57,6 +56,13 @@ pub(crate) struct BlockVolume {
 }
 
 impl BlockVolume {
+    /// Whether it is a later volume of times that `other` has too.
+    pub(crate) fn is_after(&self, other: &BlockVolume) -> bool {
+        self.id > other.id
+            && (self.namespace, self.shard) == (other.namespace, other.shard)
+            && self.cover.overlaps(other.cover)
+    }
+
     /// Its name in the folder of its shard.
     fn name(&self) -> VolumeName {
         VolumeName { block_start: self.cover.first, volume: self.number }

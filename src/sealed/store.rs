@@ -15,6 +15,7 @@ use crate::io::Vfs;
 use crate::mvcc::transaction::Version;
 use crate::names::Namespace;
 use crate::superblock::sync_folder_above;
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 
 /// The volumes of one database. Clones are handles to the same.
@@ -31,6 +32,8 @@ struct Inner {
     durable_folders: Mutex<BTreeSet<PathBuf>>,
     /// Those whose last holder is gone. One leaves the list when its files are gone for good.
     superseded: Mutex<Vec<Superseded>>,
+    /// Whether superseded volumes stay on disk.
+    keeps_superseded: AtomicBool,
     /// Held while files are removed, and while a volume is begun: who makes room for it must not meet who removes.
     removal: Mutex<()>,
 }
@@ -58,6 +61,7 @@ impl VolumeStore {
             open: OpenVolumes::new(open_max),
             durable_folders: Mutex::default(),
             superseded: Mutex::default(),
+            keeps_superseded: AtomicBool::new(false),
             removal: Mutex::default(),
         }))
     }
@@ -118,6 +122,22 @@ impl VolumeStore {
         failed.map_or(Ok(removed), Err)
     }
 
+    /// Forgets the volumes that wait to be removed: those that replay came past were removed when they were superseded, or are the sweep's, which
+    /// looks first whose the files are.
+    pub(crate) fn forget_superseded(&self) {
+        self.0.superseded.lock().clear();
+    }
+
+    /// Leaves the files of volumes that are superseded from now on: after a salvage, when the log may not tell who needs them.
+    pub(crate) fn keep_superseded(&self) {
+        self.0.keeps_superseded.store(true, Ordering::Relaxed);
+    }
+
+    /// The folder that they lie in.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.0.data
+    }
+
     /// How many volumes wait to be removed.
     pub(crate) fn superseded(&self) -> usize {
         self.0.superseded.lock().len()
@@ -142,7 +162,10 @@ impl VolumeStore {
     pub(crate) fn sweep<'v>(&self, known: impl IntoIterator<Item = &'v SealedVolume>) -> Result<Swept> {
         let known = known.into_iter().map(SealedVolume::place).collect();
         let _removal = self.0.removal.lock();
-        sweep(self.disk(), &self.0.data, &self.0.database_id, &known)
+        let swept = sweep(self.disk(), &self.0.data, &self.0.database_id, &known)?;
+        // Replay came by volumes that were replaced since. If there were files of theirs, they have gone with the others.
+        self.0.superseded.lock().clear();
+        Ok(swept)
     }
 
     pub(super) fn disk(&self) -> &dyn Vfs {
@@ -159,7 +182,9 @@ impl VolumeStore {
 
     /// Notes that the last holder of a superseded volume is gone. No I/O.
     pub(super) fn add_superseded(&self, place: Place, at: Version) {
-        self.0.superseded.lock().push(Superseded { place, at });
+        if !self.0.keeps_superseded.load(Ordering::Relaxed) {
+            self.0.superseded.lock().push(Superseded { place, at });
+        }
     }
 
     /// Makes the folder of a shard and those above it, up to that of all volumes. Each name is durable before anything is made below it: of a

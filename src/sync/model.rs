@@ -30,6 +30,10 @@ impl<T> Arc<T> {
         loom::sync::Arc::get_mut(this.0.as_mut().expect("present until dropped"))
     }
 
+    pub(crate) fn ptr_eq(this: &Self, other: &Self) -> bool {
+        loom::sync::Arc::ptr_eq(this.inner(), other.inner())
+    }
+
     fn inner(&self) -> &loom::sync::Arc<T> {
         self.0.as_ref().expect("present until dropped")
     }

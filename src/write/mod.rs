@@ -11,7 +11,7 @@ use std::ops::RangeBounds;
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
 
-use crate::database::Engine;
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::mvcc::partition_map::Cover;
 use crate::mvcc::reads::Reads;

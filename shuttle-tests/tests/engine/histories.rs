@@ -81,7 +81,7 @@ fn on_disk(bug: Option<Bug>) {
     drop(store);
     let found = Store::reopen(open(&found), plan, 1).found();
     let wrong = recovery::violations(&history, &found);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "anomalies after the power cut: {}", wrong.join("\n"));
 }
 scenario!(histories_on_a_disk_that_loses_power: on_disk;
     bug_publish_what_is_durable: PublishWhatIsDurable, "anomalies";

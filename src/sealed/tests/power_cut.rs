@@ -1,5 +1,6 @@
 //! Power cuts, dying processes and failing disks: volumes are complete or absent, and what is left goes.
 
+use super::super::sweep::Swept;
 use super::*;
 use crate::io::{CutState, Fault, SimulatedDisk};
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use super::super::sweep::Swept;
 use super::*;
 use crate::fileset::{VolumeSpec, VolumeWriter};
 

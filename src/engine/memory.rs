@@ -1,0 +1,250 @@
+//! The limit of memory: commits wait until sealing has made room.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::maintenance::Due;
+use crate::mvcc::transaction::Version;
+use crate::sync::{Condvar, Mutex};
+use crate::time::Timestamp;
+
+use super::Engine;
+
+/// A waiting commit looks again after so long, if nobody tells it to: memory is also freed by readers, who tell nobody.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+/// How many samples of the version are kept.
+const SAMPLES: usize = 1_024;
+
+/// Who waits for memory, and since when versions are held.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    /// Whether the background was asked to make room, and has not yet looked.
+    asked: AtomicBool,
+    next: Mutex<Next>,
+    samples: Mutex<VecDeque<(Version, Instant)>>,
+    /// Notified when something was sealed.
+    freed: Condvar,
+}
+
+/// When looking for room is worth it again.
+#[derive(Debug, Default)]
+struct Next {
+    /// Not before this time, if it is set.
+    at: Option<Timestamp>,
+    /// What was in memory when the last look found nothing worth sealing, and the oldest version that was held: not while that is so.
+    stuck: Option<(u64, Option<Version>)>,
+}
+
+impl Engine {
+    /// Waits until there is room in memory, if a commit adds points: others may be what makes room. Who gets no answer from the commit but an
+    /// error is not kept waiting.
+    ///
+    /// # Errors
+    /// [`Error::MemoryLimit`]: there is none, or none in time.
+    pub(super) fn await_memory(&self, adds_points: bool) -> Result<()> {
+        let used = self.core.memory().bytes();
+        if used <= self.pressed_from() {
+            return Ok(());
+        }
+        self.ask_for_room(used);
+        if used <= self.memory_max || !adds_points {
+            return Ok(());
+        }
+        let can_wait = self.core.volumes().is_some() && self.options.workers > 0;
+        let began = Instant::now();
+        loop {
+            let used = self.core.memory().bytes();
+            if used <= self.memory_max || self.core.refuses_commits() {
+                return Ok(());
+            }
+            if !can_wait || began.elapsed() >= self.options.memory_wait {
+                let oldest_snapshot = self.oldest_snapshot_age();
+                return Err(Error::MemoryLimit { used, max: self.memory_max, oldest_snapshot });
+            }
+            self.ask_for_room(used);
+            let samples = self.pressure.samples.lock();
+            drop(self.pressure.freed.wait_for(samples, LOOK_AGAIN));
+        }
+    }
+
+    /// From how many bytes on blocks are sealed early.
+    pub(super) fn pressed_from(&self) -> u64 {
+        self.memory_max / 4 * 3
+    }
+
+    /// Of how many bytes on sealing for room is worth its cost.
+    pub(super) fn worth_sealing(&self) -> u64 {
+        self.memory_max / 16
+    }
+
+    /// Tells the background, once, that there is too much in memory, if there may be something to do about it.
+    fn ask_for_room(&self, used: u64) {
+        if self.pressure.asked.load(Ordering::Relaxed) {
+            return;
+        }
+        let next = self.pressure.next.lock();
+        let is_stuck = next.stuck.is_some_and(|(then, held)| {
+            used.abs_diff(then) < self.worth_sealing() && held == self.core.oldest_held_at_publication()
+        });
+        if !is_stuck && !self.pressure.asked.swap(true, Ordering::Relaxed) {
+            self.upkeep_timer.ask(Due { upkeep: Some(next.at.unwrap_or(Timestamp::MIN)), ..Due::default() });
+        }
+    }
+
+    /// The background begins to look: asking it is of no use now.
+    pub(super) fn begin_look(&self) {
+        let mut next = self.pressure.next.lock();
+        next.stuck = None;
+        self.pressure.asked.store(true, Ordering::Relaxed);
+    }
+
+    /// The background found nothing worth sealing, though so much is in memory.
+    pub(super) fn nothing_to_seal(&self, used: u64) {
+        self.pressure.next.lock().stuck = Some((used, self.core.oldest_held_at_publication()));
+    }
+
+    /// The background has looked, and is not to be asked again before this time.
+    pub(super) fn looked_after(&self, next: Timestamp) {
+        self.pressure.next.lock().at = Some(next);
+        self.pressure.asked.store(false, Ordering::Relaxed);
+        self.sample();
+        self.pressure.freed.notify_all();
+    }
+
+    /// For how long at least the oldest snapshot has been held: it was taken before a later version was seen. Versions are sampled when the
+    /// background looks, so that beginning to read costs nothing for it.
+    pub(super) fn oldest_snapshot_age(&self) -> Option<Duration> {
+        let oldest = self.core.oldest_held()?;
+        let samples = self.pressure.samples.lock();
+        let seen = samples.iter().find(|(version, _)| *version > oldest);
+        Some(seen.map_or(Duration::ZERO, |(_, at)| at.elapsed()))
+    }
+
+    fn sample(&self) {
+        let version = self.core.load().version;
+        let mut samples = self.pressure.samples.lock();
+        if samples.back().is_none_or(|(last, _)| *last < version) {
+            samples.push_back((version, Instant::now()));
+        }
+        if samples.len() > SAMPLES {
+            samples.pop_front();
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+    use crate::database::Database;
+    use crate::options::Options;
+    use crate::report::OpenReport;
+    use crate::sync::Arc;
+
+    fn appended(db: &Database, second: i64) {
+        let metric = db.metric("m").expect("a name");
+        db.append(&metric, Timestamp::from_secs(second), 1.0).expect("commits");
+    }
+
+    #[test]
+    fn what_a_seal_reads_is_no_old_snapshot() {
+        let db = Options::new().workers(0).open_in_memory().expect("opens");
+        let own = db.snapshot();
+        appended(&db, 1);
+        let others = db.snapshot();
+        appended(&db, 2);
+        let core = db.engine().core();
+        assert_eq!(core.oldest_held(), Some(own.version()));
+        let held = core.held_by_seal(own.version());
+        assert_eq!(core.oldest_held(), Some(others.version()));
+        drop(others);
+        assert_eq!((core.oldest_held(), db.engine().oldest_snapshot_age()), (None, None));
+        drop(held);
+        assert_eq!(core.oldest_held(), Some(own.version()));
+    }
+
+    #[test]
+    fn a_snapshot_is_as_old_as_the_first_later_version_that_was_seen() {
+        let db = Options::new().workers(0).open_in_memory().expect("opens");
+        let engine = db.engine();
+        engine.sample();
+        let _snapshot = db.snapshot();
+        appended(&db, 1);
+        assert_eq!(
+            engine.oldest_snapshot_age(),
+            Some(Duration::ZERO),
+            "its own version may be as old as that"
+        );
+        engine.sample();
+        let seen = engine.pressure.samples.lock().back().expect("a later version").1;
+        assert!(engine.oldest_snapshot_age().is_some_and(|age| age <= seen.elapsed()));
+    }
+
+    #[test]
+    fn waits_begin_when_a_look_has_ended() {
+        let options = Options::new().workers(0);
+        let core = Engine::new_core(&options, options.namespace_options());
+        let engine = Arc::new(Engine::new(options, core, None, OpenReport::default()));
+        let clock = Cell::new(0);
+        let now = || Timestamp::from_secs(clock.replace(100));
+        Engine::look_after(&engine, now).expect("nothing to do");
+        let due = |second| engine.upkeep_timer.take(Timestamp::from_secs(second)).upkeep;
+        assert_eq!(due(129), None);
+        assert_eq!(due(130), Some(Timestamp::from_secs(130)));
+    }
+
+    #[test]
+    fn after_a_failure_room_is_asked_for_soon_and_not_at_once() {
+        let db = Options::new().workers(0).open_in_memory().expect("opens");
+        let engine = db.engine();
+        let due = |second| engine.upkeep_timer.take(Timestamp::from_secs(second)).upkeep;
+        for second in [0, 100, 200, 300] {
+            engine.begin_look();
+            engine.look_failed(Timestamp::from_secs(second), "planted".to_owned());
+            engine.ask_for_room(u64::MAX);
+            assert_eq!(due(second), None);
+            assert_eq!(due(second + 1), Some(Timestamp::from_secs(second + 1)), "whatever the back-off");
+        }
+    }
+
+    #[test]
+    fn a_look_that_found_nothing_is_repeated_when_something_has_changed() {
+        let db = Options::new().workers(0).open_in_memory().expect("opens");
+        let engine = db.engine();
+        let is_asked = |used| {
+            engine.ask_for_room(used);
+            engine.upkeep_timer.take(Timestamp::MAX).upkeep.is_some()
+        };
+        let look = |used| {
+            engine.begin_look();
+            engine.nothing_to_seal(used);
+            engine.looked_after(Timestamp::EPOCH);
+        };
+        let (used, worth) = (engine.memory_max, engine.worth_sealing());
+        look(used);
+        assert!(!is_asked(used) && !is_asked(used + worth - 1) && !is_asked(used - worth + 1));
+        assert!(is_asked(used + worth));
+        look(used);
+        assert!(is_asked(used - worth));
+        look(used);
+        let _snapshot = db.snapshot();
+        appended(&db, 1);
+        assert!(is_asked(used), "another version is held");
+    }
+
+    #[test]
+    fn a_panic_in_background_work_stops_the_database() {
+        let db = Options::new().workers(0).open_in_memory().expect("opens");
+        appended(&db, 1);
+        let core = db.engine().core();
+        let work = || core.or_stop(|| panic!("planted"));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err());
+        assert!(core.refuses_commits());
+        let metric = db.metric("m").expect("a name");
+        let refused = db.append(&metric, Timestamp::EPOCH, 1.0);
+        assert!(matches!(refused, Err(Error::Stopped { cause: None })), "{refused:?}");
+    }
+}

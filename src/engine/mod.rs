@@ -1,0 +1,215 @@
+//! The database itself, as handles, transactions, snapshots and the background thread share it. Here the parts meet: the core, the
+//! files, the clock, the options.
+
+mod figures;
+mod memory;
+mod upkeep;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::maintenance::{Due, Timer};
+use crate::mvcc::commit::Core;
+use crate::mvcc::reads::Reads;
+use crate::mvcc::staging::Staged;
+use crate::mvcc::transaction::Version;
+use crate::names::{Names, NamespaceOptions};
+use crate::options::{Durability, Options};
+use crate::report::OpenReport;
+use crate::store::Store;
+use crate::sync::{Arc, Mutex};
+use crate::time::Timestamp;
+
+use memory::Pressure;
+use upkeep::Upkeep;
+
+/// How long records of [`Durability::Buffered`] commits may wait before the operating system gets them.
+const BUFFERED_WRITE_DELAY: Duration = Duration::from_secs(1);
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Engine {
+    core: Core,
+    /// Dropped after the core: the directory's lock is in it.
+    store: Option<Store>,
+    options: Options,
+    report: OpenReport,
+    /// When the log is to be written.
+    timer: Timer,
+    /// When to see what is to be sealed. Another thread's, since a volume's sync must not delay one of the log.
+    upkeep_timer: Timer,
+    clock: Clock,
+    live_snapshots: AtomicUsize,
+    closed: Mutex<bool>,
+    /// How much memory points may take.
+    memory_max: u64,
+    pressure: Pressure,
+    upkeep: Upkeep,
+}
+
+impl Engine {
+    pub(crate) fn new(options: Options, core: Core, store: Option<Store>, report: OpenReport) -> Self {
+        let memory_max = options.memory_limit();
+        Engine {
+            core,
+            store,
+            options,
+            report,
+            timer: Timer::default(),
+            upkeep_timer: Timer::default(),
+            clock: Clock::new(),
+            live_snapshots: AtomicUsize::new(0),
+            closed: Mutex::new(false),
+            memory_max,
+            pressure: Pressure::default(),
+            upkeep: Upkeep::default(),
+        }
+    }
+
+    pub(crate) fn new_core(options: &Options, default_namespace: NamespaceOptions) -> Core {
+        /// Tells the handles of one database from those of another in the same process.
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let names = Names::new(NEXT.fetch_add(1, Ordering::Relaxed), default_namespace);
+        let mut core = Core::new(names, options.lanes as u32, options.log_buffer_bytes, options.planted);
+        // What is staged comes on top of what is in memory.
+        core.set_staged_bytes_max(options.staged_bytes_max.min(options.memory_limit() as usize));
+        core.set_install_slice_metrics(options.install_slice_metrics);
+        core
+    }
+
+    pub(crate) fn core(&self) -> &Core {
+        &self.core
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    pub(crate) fn report(&self) -> &OpenReport {
+        &self.report
+    }
+
+    /// What the background thread for the log does.
+    pub(crate) fn write_log(&self) {
+        self.core.or_stop(|| {
+            while let Some(due) = self.timer.wait(|| self.now()) {
+                // A failure stops the database: the next commit reports it, and `stats` shows it.
+                let _ = self.flush_due(due);
+            }
+        });
+    }
+
+    /// What the background thread for sealing does.
+    pub(crate) fn keep_up(engine: &Arc<Self>) {
+        while engine.upkeep_timer.wait(|| engine.now()).is_some() {
+            // What failed is tried again, a panic too, and `stats` shows it.
+            let _ = catch_unwind(AssertUnwindSafe(|| Engine::look_after(engine, || engine.now())));
+        }
+    }
+
+    /// Whether it is open still.
+    ///
+    /// # Errors
+    /// [`Error::Closed`]: it is closed, or being closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        match self.upkeep_timer.is_stopped() {
+            true => Err(Error::Closed),
+            false => Ok(()),
+        }
+    }
+
+    /// Ends both, for good. What is being sealed is sealed; further blocks are left.
+    pub(crate) fn stop_background(&self) {
+        self.timer.stop();
+        self.upkeep_timer.stop();
+    }
+
+    /// Does what is due at `now`.
+    pub(crate) fn maintain(engine: &Arc<Self>, now: Timestamp) -> Result<()> {
+        engine.flush_due(engine.timer.take(now))?;
+        match engine.upkeep_timer.take(now) {
+            Due { upkeep: Some(_), .. } => Engine::look_after(engine, || now),
+            _ => Ok(()),
+        }
+    }
+
+    pub(crate) fn live_snapshots(&self) -> usize {
+        self.live_snapshots.load(Ordering::Relaxed)
+    }
+
+    /// Counts a snapshot. Nobody decides anything on the number.
+    pub(crate) fn snapshot_made(&self) {
+        self.live_snapshots.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn snapshot_dropped(&self) {
+        self.live_snapshots.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn commit(
+        &self,
+        staged: Staged,
+        durability: Durability,
+        reads: Option<&Reads>,
+    ) -> Result<Version> {
+        self.await_memory(staged.has_points())?;
+        let version = self.core.commit(staged, durability == Durability::Sync, reads)?;
+        match durability {
+            Durability::Sync => {}
+            Durability::Interval(delay) => {
+                self.timer.ask(Due { sync: Some(self.now() + delay), ..Due::default() });
+            }
+            Durability::Buffered if self.timer.expects_write() => {}
+            Durability::Buffered => {
+                self.timer.ask(Due { write: Some(self.now() + BUFFERED_WRITE_DELAY), ..Due::default() });
+            }
+        }
+        Ok(version)
+    }
+
+    fn flush_due(&self, due: Due) -> Result<()> {
+        match due {
+            Due { sync: Some(_), .. } => self.core.flush(true),
+            Due { write: Some(_), .. } => self.core.flush(false),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses commits from now on, and makes all there were durable. Once: later calls do nothing.
+    pub(crate) fn close(&self) -> Result<()> {
+        let mut closed = self.closed.lock();
+        if *closed {
+            return Ok(());
+        }
+        self.core.close();
+        self.core.flush(true)?;
+        if let Some(store) = &self.store {
+            store.close()?;
+        }
+        *closed = true;
+        Ok(())
+    }
+}
+
+/// The time of the system's clock when the database was opened, and from there on monotonic.
+#[derive(Debug)]
+struct Clock {
+    opened_at: Timestamp,
+    opened: Instant,
+}
+
+impl Clock {
+    fn new() -> Self {
+        Clock { opened_at: Timestamp::now(), opened: Instant::now() }
+    }
+
+    fn now(&self) -> Timestamp {
+        self.opened_at + self.opened.elapsed()
+    }
+}

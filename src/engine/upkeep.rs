@@ -1,0 +1,331 @@
+//! What the database does by itself about what is in memory: seals blocks that the clock has left, and refreshes sealed ones.
+
+use std::any::Any;
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+use crate::maintenance::Due;
+use crate::maintenance::seal::{self, Block, Unfinished, Written};
+use crate::maintenance::survey::{InMemory, Survey};
+use crate::mvcc::transaction::Version;
+use crate::planted::Bug;
+use crate::report::SealReport;
+use crate::scope::{SealProgress, SealScope};
+use crate::sealed::BlockVolume;
+use crate::snapshot::Snapshot;
+use crate::sync::{Arc, Mutex};
+use crate::time::Timestamp;
+
+use super::Engine;
+
+/// How often the background looks whether there is something to do.
+const INTERVAL: Duration = Duration::from_secs(30);
+/// After a failure it waits so long, and each time twice as long, up to ten minutes.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
+/// Between two looks that commits asked for is at least so long.
+const PRESSED_PAUSE: Duration = Duration::from_millis(50);
+/// So many blocks that together are just worth sealing are small.
+const SMALL_BLOCKS: u64 = 16;
+
+/// Told before each block that is sealed; says whether to go on.
+pub(crate) type Progress<'p> = &'p mut dyn FnMut(&SealProgress) -> ControlFlow<()>;
+
+/// The state of sealing.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// Held while something is sealed: one at a time.
+    unfinished: Mutex<Unfinished>,
+    seen: Mutex<Seen>,
+}
+
+/// What statistics tell of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// Blocks written since the database was opened.
+    pub(super) blocks: u64,
+    pub(super) points: u64,
+    pub(super) stream_bytes: u64,
+    /// How often in a row the background failed, and why it did last.
+    pub(super) failures: u32,
+    pub(super) last_error: Option<String>,
+}
+
+impl Engine {
+    /// Asks for the first look, which is overdue.
+    pub(crate) fn begin_upkeep(&self) {
+        if self.core.volumes().is_some() {
+            self.upkeep_timer.ask(Due { upkeep: Some(Timestamp::MIN), ..Due::default() });
+        }
+    }
+
+    /// Seals what is in memory of the blocks of a scope. `progress` is told before each block, and says whether to go on.
+    ///
+    /// # Errors
+    /// [`Error::ForeignNamespace`]; those of [`seal::seal`].
+    pub(crate) fn seal(engine: &Arc<Self>, scope: &SealScope, progress: Progress<'_>) -> Result<SealReport> {
+        engine.check_scope(scope)?;
+        let wanted = |in_memory: &InMemory, _| scope.has(&in_memory.block.namespace, in_memory.block.cover);
+        Engine::seal_where(engine, engine.now(), wanted, &[], progress)
+    }
+
+    /// Writes sealed blocks of a scope anew: those with something in memory, those with metrics that are gone, and those whose supplement is damaged.
+    ///
+    /// # Errors
+    /// As [`Engine::seal`].
+    pub(crate) fn refresh(
+        engine: &Arc<Self>,
+        scope: &SealScope,
+        progress: Progress<'_>,
+    ) -> Result<SealReport> {
+        engine.check_scope(scope)?;
+        let stale = engine.stale(scope)?;
+        let wanted = |in_memory: &InMemory, _| {
+            let block = &in_memory.block;
+            in_memory.is_sealed && scope.has(&block.namespace, block.cover) && !stale.contains(block)
+        };
+        Engine::seal_where(engine, engine.now(), wanted, &stale, progress)
+    }
+
+    fn check_scope(&self, scope: &SealScope) -> Result<()> {
+        match scope.only() {
+            Some(other) if !other.belongs_to(self.core.names.database()) => {
+                Err(Error::ForeignNamespace(other.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does what is due, as far as it goes, and asks for the next look. The waits between looks begin when this one has ended.
+    pub(super) fn look_after(engine: &Arc<Self>, now: impl Fn() -> Timestamp) -> Result<()> {
+        engine.begin_look();
+        let work = || Engine::seal_due(engine, now());
+        let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+            engine.look_failed(now(), panic_message(&*panic));
+            resume_unwind(panic)
+        });
+        let after = now();
+        match &done {
+            Ok(()) => {
+                let mut seen = engine.upkeep.seen.lock();
+                (seen.failures, seen.last_error) = (0, None);
+                drop(seen);
+                engine.looked_after(after + PRESSED_PAUSE);
+                engine.upkeep_timer.ask(Due { upkeep: Some(after + INTERVAL), ..Due::default() });
+            }
+            Err(error) => engine.look_failed(after, error.to_string()),
+        }
+        done
+    }
+
+    /// Notes that a look failed, and asks for another: each time later, but soon if commits need room.
+    pub(super) fn look_failed(&self, after: Timestamp, error: String) {
+        let mut seen = self.upkeep.seen.lock();
+        seen.last_error = Some(error);
+        seen.failures = seen.failures.saturating_add(1);
+        let wait = RETRY_AFTER.saturating_mul(1 << (seen.failures - 1).min(16)).min(RETRY_AFTER_MAX);
+        drop(seen);
+        self.looked_after(after + RETRY_AFTER);
+        self.upkeep_timer.ask(Due { upkeep: Some(after + wait), ..Due::default() });
+    }
+
+    /// Seals the blocks that the clock has left, and refreshes others until what is in memory over sealed blocks is little.
+    fn seal_due(engine: &Arc<Self>, now: Timestamp) -> Result<()> {
+        let is_left = |in_memory: &InMemory, left| !in_memory.is_sealed && in_memory.block.cover.last < left;
+        let progress: Progress<'_> = &mut |_| ControlFlow::Continue(());
+        // A block that fails keeps none of the others from being sealed.
+        let left = Engine::seal_where(engine, now, is_left, &[], progress);
+        let room = Engine::make_room(engine, now, progress);
+        let late = Engine::seal_where(engine, now, |_, _| false, &engine.most_late_blocks(), progress);
+        left.and(room).and(late).map(drop)
+    }
+
+    /// The sealed blocks with the most late writes and deletes, if there are too many of these: enough to leave half of what may be.
+    fn most_late_blocks(&self) -> Vec<Block> {
+        let survey = Survey::new(&self.core, &self.core.load());
+        let mut late: Vec<&InMemory> = survey.blocks().filter(|in_memory| in_memory.is_sealed).collect();
+        let mut bytes: u64 = late.iter().map(|late| late.bytes).sum();
+        let enough = match bytes > self.options.refresh_bytes {
+            true => self.options.refresh_bytes / 2,
+            false => bytes,
+        };
+        late.sort_by_key(|late| late.bytes);
+        let mut targets = Vec::new();
+        while let Some(largest) = late.pop().filter(|_| bytes > enough) {
+            bytes -= largest.bytes;
+            targets.push(largest.block.clone());
+        }
+        targets
+    }
+
+    /// Seals blocks early, oldest first, if too much is in memory: until it is half of what may be. Small blocks come after all others, and neither
+    /// are sealed if it frees little: when old snapshots hold the rest, each commit would else have whole volumes written anew.
+    fn make_room(engine: &Arc<Self>, now: Timestamp, progress: Progress<'_>) -> Result<()> {
+        let used = engine.core.memory().bytes();
+        if used <= engine.pressed_from() || engine.core.volumes().is_none() {
+            return Ok(());
+        }
+        let survey = Survey::new(&engine.core, &engine.core.load());
+        let mut oldest: Vec<&InMemory> = survey.blocks().collect();
+        oldest.sort_by_key(|in_memory| in_memory.block.cover.first);
+        let (small, large): (Vec<&InMemory>, Vec<&InMemory>) =
+            oldest.into_iter().partition(|in_memory| in_memory.bytes < engine.worth_sealing() / SMALL_BLOCKS);
+        let mut left = used;
+        let mut chosen = BTreeSet::new();
+        for group in [large, small] {
+            if group.iter().map(|in_memory| in_memory.bytes).sum::<u64>() < engine.worth_sealing() {
+                continue;
+            }
+            for in_memory in group {
+                if left <= engine.memory_max / 2 {
+                    break;
+                }
+                left = left.saturating_sub(in_memory.bytes);
+                chosen.insert(in_memory.block.key());
+            }
+        }
+        if chosen.is_empty() {
+            engine.nothing_to_seal(used);
+            return Ok(());
+        }
+        let is_chosen = |in_memory: &InMemory, _| chosen.contains(&in_memory.block.key());
+        Engine::seal_where(engine, now, is_chosen, &[], progress).map(drop)
+    }
+
+    /// Seals the blocks that `wanted` accepts, and others. It is told until when time has surely gone on: the clock, or the latest point if that
+    /// is earlier, less what may come late.
+    fn seal_where(
+        engine: &Arc<Self>,
+        clock: Timestamp,
+        wanted: impl Fn(&InMemory, i64) -> bool,
+        others: &[Block],
+        progress: Progress<'_>,
+    ) -> Result<SealReport> {
+        let Some(store) = engine.core.volumes() else { return Ok(SealReport::default()) };
+        let started = Instant::now();
+        let mut unfinished = engine.upkeep.unfinished.lock();
+        let mut report = SealReport::default();
+        // Attempts that were given up: no transaction ever had them. They may be what fills the disk.
+        let given_up = store.remove_superseded(Version::default());
+        seal::finish(&engine.core, &mut unfinished)?;
+        let transaction = engine.core.load();
+        let survey = Survey::new(&engine.core, &transaction);
+        let left = engine.left(clock, &survey);
+        let targets = survey.targets(&transaction, left, |in_memory| wanted(in_memory, left));
+        drop(transaction);
+        let mut seen = BTreeSet::new();
+        let targets: Vec<&Block> =
+            targets.iter().chain(others).filter(|block| seen.insert(block.key())).collect();
+        let blocks = targets.len() as u64;
+        let mut failed = given_up.err();
+        for block in targets {
+            if engine.upkeep_timer.is_stopped() || progress(&report.before(block, blocks)).is_break() {
+                report.left = blocks - report.blocks;
+                break;
+            }
+            let snapshot = || Snapshot::new(engine.clone());
+            match seal::seal(&engine.core, store, block, snapshot, &mut unfinished) {
+                Ok(written) => {
+                    engine.upkeep.seen.lock().add(written);
+                    report.add(written);
+                }
+                Err(error) => {
+                    let concerns_others = !error.is_of_data();
+                    failed.get_or_insert(error);
+                    if concerns_others {
+                        break;
+                    }
+                }
+            }
+        }
+        drop(unfinished);
+        let removed = engine.remove_superseded();
+        report.elapsed = started.elapsed();
+        failed.or(removed.err()).map_or(Ok(report), Err)
+    }
+
+    /// Removes the files of volumes that nobody needs any more.
+    fn remove_superseded(&self) -> Result<()> {
+        let Some(store) = self.core.volumes().filter(|store| store.superseded() > 0) else { return Ok(()) };
+        // Their successors' installs must be durable before they go.
+        let version = self.core.load().version;
+        if !self.options.planted.has(Bug::RemoveBeforeInstallIsDurable) {
+            self.core.flush(true)?;
+        }
+        store.remove_superseded(version).map(drop)
+    }
+
+    /// Until when time has surely gone on.
+    fn left(&self, clock: Timestamp, survey: &Survey) -> i64 {
+        let past = i64::try_from(self.options.buffer_past.as_nanos()).unwrap_or(i64::MAX);
+        let newest = survey.newest().unwrap_or(i64::MIN);
+        newest.min(clock.as_nanos()).saturating_sub(past)
+    }
+
+    /// The sealed blocks whose volumes have metrics that do not name them any more, or do not tell which they have.
+    fn stale(&self, scope: &SealScope) -> Result<Vec<Block>> {
+        let transaction = self.core.load();
+        let mut stale = Vec::new();
+        for volume in transaction.volumes.iter() {
+            let &BlockVolume { id, shard, cover, width_ns, namespace, .. } = volume.block();
+            let Some(namespace) = self.core.names.namespace_by_id(namespace) else { continue };
+            if !scope.has(&namespace, cover) {
+                continue;
+            }
+            let names_it = |metric| {
+                let map = transaction.map(metric);
+                map.is_some_and(|map| map.base().around(cover.first).1 == Some(id))
+            };
+            let is_stale = match volume.metric_ids() {
+                Ok(metrics) => !metrics.into_iter().all(names_it),
+                // Its metrics are found by their IDs; what is written anew has a sound supplement.
+                Err(Error::Corrupt { .. } | Error::NewerFormat { .. }) => true,
+                Err(error) => return Err(error),
+            };
+            if is_stale {
+                stale.push(Block { namespace, shard, cover, width_ns });
+            }
+        }
+        Ok(stale)
+    }
+
+    /// What statistics tell of sealing.
+    pub(super) fn sealing_seen(&self) -> Seen {
+        self.upkeep.seen.lock().clone()
+    }
+}
+
+/// What is told of a panic.
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let literal = panic.downcast_ref::<&str>().copied();
+    let message = literal.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("a panic: {}", message.unwrap_or("of an unknown kind"))
+}
+
+impl Seen {
+    fn add(&mut self, written: Written) {
+        self.blocks += 1;
+        self.points += written.points;
+        self.stream_bytes += written.stream_bytes;
+    }
+}
+
+impl SealReport {
+    /// What is told before a block.
+    fn before(&self, block: &Block, blocks: u64) -> SealProgress {
+        let Block { namespace, shard, cover, .. } = block;
+        let (first, last) = (Timestamp::from_nanos(cover.first), Timestamp::from_nanos(cover.last));
+        let (namespace, shard) = (namespace.clone(), *shard);
+        SealProgress { done: self.blocks, blocks, points: self.points, namespace, shard, first, last }
+    }
+
+    fn add(&mut self, written: Written) {
+        self.blocks += 1;
+        self.metrics += written.metrics;
+        self.points += written.points;
+        self.stream_bytes += written.stream_bytes;
+    }
+}
