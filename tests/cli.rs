@@ -388,7 +388,7 @@ fn a_cut_zstd_file_keeps_the_batches_before_the_cut() {
 #[test]
 fn verbs_that_read_make_no_database() {
     let place = Place::new();
-    for verb in ["export", "list", "stats", "verify", "dump"] {
+    for verb in ["export", "list", "stats", "verify", "dump", "seal", "refresh"] {
         run(args![verb, place.db()]).ends(3).stderr_has("does not exist").stderr_has("chronolith import");
         assert!(!place.db().exists(), "{verb}");
     }
@@ -397,7 +397,7 @@ fn verbs_that_read_make_no_database() {
     let other = place.at("other");
     std::fs::create_dir(&other).expect("a folder");
     std::fs::write(other.join("letter.txt"), "dear").expect("a file");
-    for verb in ["export", "list", "stats", "verify", "dump"] {
+    for verb in ["export", "list", "stats", "verify", "dump", "seal", "refresh"] {
         run(args![verb, &other]).ends(3).stderr_has("holds no database").stderr_has("check the path");
     }
     let csv = place.file("in.csv", "series,ts_ms,value\na,1,1\n");
@@ -598,6 +598,8 @@ fn every_verb_speaks_json() {
         args!["stats", place.db()].to_vec(),
         args!["verify", place.db()].to_vec(),
         args!["dump", place.db()].to_vec(),
+        args!["seal", place.db()].to_vec(),
+        args!["refresh", place.db()].to_vec(),
         args!["codec", "check", fixture].to_vec(),
         args!["import", place.db(), place.at("in.csv")].to_vec(),
         args!["torture", "run", "--ops", "0", place.at("torture")].to_vec(),
@@ -732,6 +734,9 @@ fn the_demo_checks_itself_and_can_be_run_again() {
     let first = run(args!["demo", "--json", "--dir", place.db()]).ends(0).json();
     assert_eq!((&first["verified_points"], &first["commits"]), (&336_000.into(), &2100.into()));
     assert!(first["snapshots_checked"].as_u64() > Some(0));
+    // Three blocks of ten minutes, in four shards.
+    assert_eq!((&first["sealed_volumes"], &first["sealed_points"]), (&12.into(), &250_240.into()));
+    assert_eq!(first["verified_points_in_volumes"], 250_240);
     assert!(first["bytes_per_point"].as_f64().is_some_and(|bytes| bytes > 0.3 && bytes < 16.0));
     run(args!["demo", "--dir", place.db()]).ends(4).stderr_has("is not empty").stderr_has("--dir");
 
@@ -744,6 +749,7 @@ fn the_demo_checks_itself_and_can_be_run_again() {
         let text = demo();
         assert!(text.contains(&format!("chronolith-demo-{number}")), "{text}");
         assert!(text.contains("node_load1") && text.contains('┤'), "{text}");
+        assert!(text.contains("moved into 12 volumes") && text.contains("██░░"), "{text}");
         assert!(!text.contains('\x1b'), "no colors without a terminal");
         run(args!["verify", place.at(&format!("chronolith-demo-{number}"))]).ends(0);
     }
@@ -788,4 +794,205 @@ fn the_codec_agrees_with_every_fixture() {
         );
         assert_eq!(checked.text(), all + "\n", "{name}");
     }
+}
+
+/// The files of volumes with this in their names, sorted.
+fn volume_files(place: &Place, part: &str) -> Vec<PathBuf> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+            match entry.file_type().expect("a type").is_dir() {
+                true => walk(&entry.path(), found),
+                false => found.push(entry.path()),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&place.db().join("data"), &mut found);
+    found.retain(|path| path.file_name().is_some_and(|name| name.to_string_lossy().contains(part)));
+    found.sort();
+    found
+}
+
+/// Changes a byte in the middle of a file.
+fn damage(path: &Path) {
+    let mut bytes = std::fs::read(path).expect("a file");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    std::fs::write(path, bytes).expect("a damaged file");
+}
+
+#[test]
+fn seal_moves_all_points_into_volumes_and_they_read_the_same() {
+    let place = Place::new();
+    run(args!["import", place.db(), recording()]).ends(0);
+    let before = run(args!["dump", place.db()]).ends(0).text();
+    let query = || run(args!["query", "--json", place.db(), "node_load1"]).ends(0).text();
+    let queried = query();
+
+    let sealed = run(args!["seal", "--json", place.db()]).ends(0).json();
+    assert_eq!((&sealed["points"], &sealed["streams"]), (&336_000.into(), &160.into()));
+    assert_eq!((&sealed["memory_points"], &sealed["sealed_points"]), (&0.into(), &336_000.into()));
+    assert!(sealed["bits_per_point"].as_f64().is_some_and(|bits| bits > 1.0 && bits < 64.0), "{sealed}");
+    let volumes = volume_files(&place, "-checkpoint.db").len() as u64;
+    assert!(volumes > 0 && sealed["volumes"] == volumes, "{sealed}");
+
+    assert!(run(args!["dump", place.db()]).ends(0).text() == before, "read from volumes it differs");
+    assert_eq!(query(), queried);
+    let verified = run(args!["verify", "--json", place.db()]).ends(0).json();
+    assert_eq!((&verified["points"], &verified["sealed_points"]), (&336_000.into(), &336_000.into()));
+    assert_eq!((&verified["volumes"], &verified["sound"]), (&volumes.into(), &true.into()));
+    let stats = run(args!["stats", "--json", place.db()]).ends(0).json();
+    assert_eq!((&stats["points"], &stats["memory"]["points"]), (&336_000.into(), &0.into()));
+    assert_eq!((&stats["sealed"]["points"], &stats["sealed"]["volumes"]), (&336_000.into(), &volumes.into()));
+    assert_eq!(stats["sealed"]["bits_per_point"], sealed["bits_per_point"]);
+    let bytes: u64 = volume_files(&place, "").iter().map(|path| path.metadata().expect("a file").len()).sum();
+    assert_eq!(stats["sealed"]["file_bytes"], bytes);
+    assert_eq!(stats["health"]["ok"], true);
+    let text = run(args!["stats", place.db()]).ends(0).text();
+    assert!(text.contains("█████") && !text.contains("░░") && text.contains("336,000 points in"), "{text}");
+
+    // Once more there is nothing to do.
+    let again = run(args!["seal", place.db()]).ends(0).text();
+    assert!(again.starts_with("nothing to seal"), "{again}");
+    let again = run(args!["refresh", place.db()]).ends(0).text();
+    assert!(again.starts_with("nothing to refresh"), "{again}");
+    assert_eq!(volume_files(&place, "-checkpoint.db").len() as u64, volumes);
+}
+
+#[test]
+fn seal_takes_a_range_and_a_namespace() {
+    const DAY: i64 = 86_400;
+    let place = Place::new();
+    // Not by `import`, which may seal meanwhile what the second leaves.
+    let db = chronolith::Options::new().workers(0).open(place.db()).expect("open");
+    for namespace in ["default", "west"] {
+        let metric = db.metric_in(&db.namespace(namespace).expect("made"), "m").expect("a name");
+        for day in 0..3 {
+            db.append(&metric, Timestamp::from_secs(1_700_000_000 + day * DAY), day as f64).expect("commits");
+        }
+    }
+    db.close().expect("close");
+    let seal = |more: &[&str]| {
+        run(args!["seal", "--json", place.db()].into_iter().chain(more.iter().map(OsString::from)))
+    };
+
+    let west = seal(&["--namespace", "west"]).ends(0).json();
+    assert_eq!((&west["points"], &west["memory_points"]), (&3.into(), &3.into()));
+    assert_eq!(seal(&["--to", "2023-11-14"]).ends(0).json()["volumes"], 0);
+    assert_eq!(seal(&["--to", "2023-11-15"]).ends(0).json()["points"], 1);
+    assert_eq!(seal(&["--from", "2023-11-16T00:00:00Z"]).ends(0).json()["points"], 1);
+    assert_eq!(run(args!["stats", "--json", place.db()]).ends(0).json()["memory"]["points"], 1);
+    let text = run(args!["stats", place.db()]).ends(0).text();
+    assert!(text.contains("\n  default: 2023-11-14T00:00:00Z to 2023-11-17T00:00:00Z\n  █"), "{text}");
+    assert!(text.contains("\n  west: "), "{text}");
+    assert_eq!(seal(&[]).ends(0).json()["points"], 1);
+    assert_eq!(run(args!["export", place.db(), "--quiet"]).ends(0).text().lines().count(), 4);
+
+    seal(&["--namespace", "east"]).ends(4).stderr_has("no namespace east").stderr_has("default, west");
+    seal(&["--from", "yesterday"]).ends(2).stderr_has("RFC 3339");
+    let swapped = seal(&["--from", "5s", "--to", "5s"]).ends(2).stderr_has("is not before");
+    assert_eq!(swapped.json()["exit_status"], 2);
+    run(args!["seal"]).ends(2);
+    run(args!["refresh", place.db(), "--to"]).ends(2);
+}
+
+#[test]
+fn refresh_puts_late_writes_into_volumes() {
+    let place = Place::imported("series,ts_s,value\nm,1700000000,1\nm,1700000060,2\n");
+    run(args!["seal", place.db()]).ends(0);
+    let late = place.file("late.csv", "series,ts_s,value\nm,1700000030,9\nm,1700000060,3\n");
+    run(args!["import", place.db(), late]).ends(0);
+    let after = "series,ts_ms,value\nm,1700000000000,1\nm,1700000030000,9\nm,1700000060000,3\n";
+    assert_eq!(run(args!["export", place.db()]).ends(0).text(), after);
+    let stats = run(args!["stats", "--json", place.db()]).ends(0).json();
+    assert_eq!((&stats["sealed"]["points"], &stats["memory"]["points"]), (&2.into(), &2.into()));
+    assert!(run(args!["stats", place.db()]).ends(0).text().contains("▒▒▒"));
+
+    let refreshed = run(args!["refresh", "--json", place.db()]).ends(0).json();
+    assert_eq!((&refreshed["volumes"], &refreshed["points"]), (&1.into(), &3.into()));
+    assert_eq!((&refreshed["sealed_volumes"], &refreshed["memory_points"]), (&1.into(), &0.into()));
+    assert_eq!(volume_files(&place, "-checkpoint.db").len(), 1, "the old volume is gone");
+    assert_eq!(run(args!["export", place.db()]).ends(0).text(), after);
+    run(args!["verify", place.db()]).ends(0);
+}
+
+#[test]
+fn damage_of_volumes_is_found_by_verify() {
+    let place = Place::imported("series,ts_s,value\na,1700000000,1\nb,1800000000,2\n");
+    run(args!["seal", place.db()]).ends(0);
+    let data = volume_files(&place, "-data.db");
+    let [first, _] = &data[..] else { panic!("{data:?}") };
+    damage(first);
+    let text = run(args!["verify", place.db()]).ends(1).text();
+    assert!(text.contains(&*first.to_string_lossy()) && text.contains("1 of them damaged"), "{text}");
+    let verified = run(args!["verify", "--json", place.db()]).ends(1).json();
+    assert_eq!((&verified["sound"], &verified["volumes_damaged"]), (&false.into(), &1.into()));
+    assert_eq!((&verified["metrics_incomplete"], &verified["points"]), (&1.into(), &1.into()));
+    // It cannot be written anew either: who tries is told where, and that nothing is lost.
+    let late = place.file("late.csv", "series,ts_s,value\na,1700000001,1\nb,1800000001,2\n");
+    run(args!["import", place.db(), late]).ends(0);
+    let refused = run(args!["refresh", "--json", place.db()]).ends(3).stderr_has("of namespace default, ");
+    let refused =
+        refused.stderr_has("is corrupt at byte").stderr_has("the rest is as it was").stderr_has("hint: ");
+    assert!(refused.json()["volumes"].as_u64().is_some_and(|done| done < 2), "{}", refused.text());
+    // What lies elsewhere can be read.
+    let [a, b] = ["a", "b"].map(|metric| run(args!["query", place.db(), metric]));
+    let (damaged, sound) = if a.status == Some(0) { (b, a) } else { (a, b) };
+    sound.ends(0);
+    damaged.ends(3).stderr_has("is corrupt at byte").stderr_has("volume verify FILE");
+}
+
+#[test]
+fn refresh_repairs_a_damaged_supplement() {
+    let place = Place::imported("series,ts_s,value\na,1700000000,1\n");
+    run(args!["seal", place.db()]).ends(0);
+    let supplements = volume_files(&place, "chronolith-");
+    let [supplement] = &supplements[..] else { panic!("{supplements:?}") };
+    damage(supplement);
+    let verified = run(args!["verify", "--json", place.db()]).ends(1).json();
+    assert_eq!((&verified["points"], &verified["metrics_incomplete"]), (&1.into(), &0.into()));
+    let stats = run(args!["stats", "--json", place.db()]).ends(0).json();
+    assert_eq!(stats["sealed"]["volumes_uncounted"], 1);
+    assert_eq!(run(args!["refresh", "--json", place.db()]).ends(0).json()["volumes"], 1);
+    run(args!["verify", place.db()]).ends(0);
+    assert_eq!(run(args!["export", place.db()]).ends(0).text(), "series,ts_ms,value\na,1700000000000,1\n");
+}
+
+#[cfg(unix)]
+#[test]
+fn ctrl_c_ends_sealing_between_two_volumes() {
+    // Far apart, so that each has a volume of its own.
+    let place = Place::new();
+    let db = chronolith::Options::new().workers(0).open(place.db()).expect("open");
+    let metric = db.metric("m").expect("a name");
+    let mut txn = db.begin_write();
+    for month in 0..400_i64 {
+        txn.append(&metric, Timestamp::from_secs(900_000_000 + month * 2_592_000), month as f64)
+            .expect("stage");
+    }
+    txn.commit().expect("commit");
+    drop(metric);
+    db.close().expect("close");
+    let before = run(args!["export", place.db()]).ends(0).text();
+
+    let child = command(args!["seal", "--json", place.db()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the tool runs");
+    while volume_files(&place, "-checkpoint.db").len() < 2 {
+        std::thread::yield_now();
+    }
+    let signalled = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill runs");
+    assert!(signalled.success());
+    let ended = Run::of(child.wait_with_output().expect("the tool ends")).ends(130).json();
+    let count = |value: &Value| value.as_u64().expect("a count");
+    let (done, left) = (count(&ended["volumes"]), count(&ended["volumes_left"]));
+    assert!(done >= 2 && left > 0 && done + left == 400, "{ended}");
+    assert_eq!(ended["interrupted"], true);
+    assert_eq!(run(args!["export", place.db()]).ends(0).text(), before);
+    // Another run does the rest.
+    let rest = run(args!["seal", "--json", place.db()]).ends(0).json();
+    assert_eq!((&rest["volumes"], &rest["sealed_volumes"]), (&left.into(), &400.into()));
+    assert_eq!(run(args!["export", place.db()]).ends(0).text(), before);
 }

@@ -8,10 +8,10 @@ fn read(path: &str) -> String {
 }
 
 #[test]
-fn the_readmes_example_is_the_quickstart() {
+fn the_readmes_examples_are_those_of_the_folder() {
     let readme = read("README.md");
-    let example = readme.split("```rust,no_run\n").nth(1).and_then(|rest| rest.split("```").next());
-    assert_eq!(example, Some(read("examples/quickstart.rs").as_str()));
+    let examples = readme.split("```rust,no_run\n").skip(1).filter_map(|rest| rest.split("```").next());
+    assert!(examples.eq([read("examples/quickstart.rs"), read("examples/sealing.rs")]));
 }
 
 #[test]

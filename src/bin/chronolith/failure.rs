@@ -154,10 +154,23 @@ fn hint(error: &Error) -> Option<&'static str> {
             "check the path; `import` and `m3 import` make a database in a new or empty folder"
         }
         Error::NewerFormat { .. } => "use the chronolith that wrote it, or a newer one; nothing was changed",
+        Error::Corrupt { format: "volume supplement", .. } => {
+            "`chronolith refresh DIR` writes the volume anew; its points can be read meanwhile"
+        }
+        Error::Corrupt { format: "fileset volume", .. } => {
+            "other times and metrics can be read; `chronolith verify DIR`, or `volume verify FILE`, lists all damage; put the file back if there is \
+             a copy of it"
+        }
+        Error::UnfitForVolume { .. } => {
+            "narrow --from and --to to seal the other blocks; nothing is lost, and its points stay in memory"
+        }
         Error::Corrupt { .. } => {
             "`chronolith verify DIR --salvage` keeps what is sound and lists what was lost; copy the folder first"
         }
         Error::DiskFull { .. } => "free some space and run the command again; what was committed stays",
+        Error::MemoryLimit { .. } => {
+            "`chronolith seal DIR` makes room; then run the command again: what was committed stays"
+        }
         Error::Stopped { .. } => "look for disk errors, make sure there is space, then run the command again",
         _ => match error.io_kind()? {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {

@@ -142,6 +142,7 @@ impl Imported {
                 "points_per_second": per_second(tally.points, *elapsed),
                 "database_metrics": stats.metrics,
                 "stream_bytes": stats.stream_bytes,
+                "database_volumes": stats.volumes,
             }))?;
             return out.flush();
         }
@@ -158,7 +159,11 @@ impl Imported {
             out.line(format_args!("passed over {}", counted(tally.bad, "bad row")))?;
         }
         let (metrics, streams) = (counted(stats.metrics, "metric"), bytes(stats.stream_bytes));
-        out.line(format_args!("the database has {metrics} in {streams} of streams"))?;
+        let volumes = match stats.volumes {
+            0 => String::new(),
+            count => format!(" in memory, and {}", counted(count, "volume")),
+        };
+        out.line(format_args!("the database has {metrics} in {streams} of streams{volumes}"))?;
         out.flush()
     }
 }

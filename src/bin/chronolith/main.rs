@@ -1,6 +1,6 @@
 //! The command-line tool `chronolith`: a verb to a file, and what they share beside them.
 //!
-//! * `failure`: exit statuses and errors with hints; `console`: what is printed, and how; `progress`, `interrupt`; `chart`
+//! * `failure`: exit statuses and errors with hints; `console`: what is printed, and how; `progress`, `interrupt`; `chart`, `timeline`
 //! * `open`: opening databases and finding metrics in them
 //! * `input`, `rows`: files, zstd, CSV; `ids`, `times`: what a user writes and reads
 //!
@@ -25,7 +25,9 @@ mod open;
 mod progress;
 mod query;
 mod rows;
+mod seal;
 mod stats;
+mod timeline;
 mod times;
 mod torture;
 mod verify;
@@ -63,6 +65,8 @@ enum Verb {
     Query(query::QueryArgs),
     List(list::ListArgs),
     Stats(stats::StatsArgs),
+    Seal(seal::SealArgs),
+    Refresh(seal::RefreshArgs),
     Verify(verify::VerifyArgs),
     Dump(dump::DumpArgs),
     Codec(codec::CodecArgs),
@@ -87,6 +91,8 @@ fn main() -> ExitCode {
         Verb::Query(args) => query::run(args, console),
         Verb::List(args) => list::run(args, console),
         Verb::Stats(args) => stats::run(args, console),
+        Verb::Seal(args) => seal::seal(args, console),
+        Verb::Refresh(args) => seal::refresh(args, console),
         Verb::Verify(args) => verify::run(args, console),
         Verb::Dump(args) => dump::run(args, console),
         Verb::Codec(args) => codec::run(args, console),

@@ -22,7 +22,7 @@ pub(crate) struct OpenArgs {
 }
 
 impl OpenArgs {
-    /// Opens an existing database; never makes one.
+    /// Opens an existing database; never makes one. Nothing is sealed meanwhile that nobody asked for.
     pub(crate) fn existing(&self, console: Console) -> Outcome<Database> {
         if !self.dir.exists() {
             return Err(Failure::new(
@@ -31,7 +31,7 @@ impl OpenArgs {
             )
             .hint("check the path; `chronolith import DIR FILE` makes a database"));
         }
-        self.open(Options::new().create(false), console)
+        self.open(Options::new().create(false).workers(0), console)
     }
 
     /// Opens a database for bulk writing, making it if need be. Commits are buffered: the caller syncs at the end.

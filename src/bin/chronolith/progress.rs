@@ -70,6 +70,11 @@ impl Progress {
         Progress { bar, begin: Instant::now(), shown: None, wanted: !console.quiet && stderr().is_terminal() }
     }
 
+    /// How much there is to do, where that is known only now.
+    pub(crate) fn set_length(&mut self, total: u64) {
+        self.bar.set_length(total);
+    }
+
     /// How far the work is, from its beginning.
     ///
     /// # Errors

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
+use chronolith::{SealedStats, Stats};
 use clap::Args;
 use serde_json::json;
 
-use crate::console::{Console, bytes, duration, thousands};
+use crate::console::{self, Console, bytes, counted, duration, thousands};
 use crate::failure::{Outcome, Status};
 use crate::open::OpenArgs;
+use crate::progress::Wait;
+use crate::timeline;
 
-/// Print figures: metrics, points, memory, log, and what opening found.
+/// Print figures: metrics, points, memory, volumes, log, health, and what opening found; and draw which time is sealed.
 #[derive(Args, Debug)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
@@ -18,9 +21,13 @@ pub(crate) struct StatsArgs {
 
 pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
     let db = args.open.existing(console)?;
-    let (stats, report) = (db.stats(), db.open_report());
+    let wait = Wait::begin(console, "counting".to_owned());
+    let (stats, sealed, health, report) = (db.stats(), db.sealed_stats(), db.health(), db.open_report());
     let disk_bytes = folder_bytes(&args.open.dir);
-    let bytes_per_point = (stats.points > 0).then(|| stats.stream_bytes as f64 / stats.points as f64);
+    drop(wait);
+    let points = stats.points + sealed.points;
+    let stream_bytes = stats.stream_bytes + sealed.stream_bytes;
+    let bytes_per_point = (points > 0).then(|| stream_bytes as f64 / points as f64);
 
     let mut out = console.out();
     if console.json {
@@ -28,14 +35,35 @@ pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
             "version": stats.version.get(),
             "namespaces": stats.namespaces,
             "metrics": stats.metrics,
-            "partitions": stats.partitions,
-            "points": stats.points,
-            "stream_bytes": stats.stream_bytes,
+            "points": points,
+            "stream_bytes": stream_bytes,
             "bytes_per_point": bytes_per_point,
-            "side_entries": stats.side_entries,
-            "tombstones": stats.tombstones,
-            "marks": stats.marks,
-            "marks_max": stats.marks_max,
+            "memory": {
+                "points": stats.points,
+                "bytes": stats.memory_bytes,
+                "stream_bytes": stats.stream_bytes,
+                "side_entries": stats.side_entries,
+                "partitions": stats.partitions,
+                "frozen_partitions": stats.frozen_partitions,
+                "tombstones": stats.tombstones,
+                "marks": stats.marks,
+                "marks_max": stats.marks_max,
+            },
+            "sealed": {
+                "blocks": stats.sealed_blocks,
+                "volumes": stats.volumes,
+                "volumes_uncounted": sealed.uncounted,
+                "points": sealed.points,
+                "streams": sealed.streams,
+                "stream_bytes": sealed.stream_bytes,
+                "bits_per_point": sealed.bits_per_point(),
+                "file_bytes": sealed.file_bytes,
+                "superseded_volumes": stats.superseded_volumes,
+            },
+            "health": {
+                "ok": health.is_ok(),
+                "troubles": health.troubles().iter().map(ToString::to_string).collect::<Vec<_>>(),
+            },
             "log_bytes": stats.log_bytes,
             "live_snapshots": stats.live_snapshots,
             "held_versions": stats.held_versions,
@@ -68,30 +96,67 @@ pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
         ("version", thousands(stats.version.get())),
         ("namespaces", thousands(stats.namespaces)),
         ("metrics", thousands(stats.metrics)),
-        ("points", format!("{} stored, overwritten and deleted ones included", thousands(stats.points))),
-        ("streams", format!("{}{per_point}", bytes(stats.stream_bytes))),
-        ("out of order", format!("{} of them, beside the streams", thousands(stats.side_entries))),
-        ("partitions", thousands(stats.partitions)),
-        ("tombstones", thousands(stats.tombstones)),
-        ("commit log", format!("{} in {} segments", bytes(report.log_bytes), thousands(report.log_segments))),
+        ("points", format!("{} stored, overwritten and deleted ones included", thousands(points))),
+        ("streams", format!("{}{per_point}", bytes(stream_bytes))),
+        ("sealed", sealed_in_words(&stats, &sealed)),
+        ("in memory", memory_in_words(&stats)),
+        ("commit log", format!("{} in {}", bytes(report.log_bytes), counted(report.log_segments, "segment"))),
         ("on disk", bytes(disk_bytes)),
         (
             "opened in",
             format!(
-                "{} ({} commits, {} points replayed; {closed})",
+                "{} ({}, {} replayed; {closed})",
                 duration(report.elapsed),
-                thousands(report.commits_replayed),
-                thousands(report.points_replayed),
+                counted(report.commits_replayed, "commit"),
+                counted(report.points_replayed, "point"),
             ),
         ),
+        ("health", health.to_string().replace('\n', &format!("\n{:14}", ""))),
     ];
     let style = out.style();
     for (name, value) in rows {
         // Padded before it is styled: a terminal's codes have no width.
         out.line(format_args!("{}  {value}", style.dim(format_args!("{name:<12}"))))?;
     }
+    let timeline = timeline::draw(&db, console::width().min(100) - 2);
+    if !timeline.is_empty() {
+        out.line("")?;
+        for line in timeline {
+            out.line(format_args!("  {line}"))?;
+        }
+        out.line(style.dim(format_args!("  {}", timeline::LEGEND)))?;
+    }
     out.flush()?;
     Ok(Status::Done)
+}
+
+fn sealed_in_words(stats: &Stats, sealed: &SealedStats) -> String {
+    if stats.volumes == 0 {
+        return "nothing yet".to_owned();
+    }
+    let bits = sealed.bits_per_point().map_or(String::new(), |bits| format!(", {bits:.2} bits per point"));
+    let uncounted = match sealed.uncounted {
+        0 => String::new(),
+        count => format!("; {} not counted, see `chronolith verify`", counted(count, "damaged volume")),
+    };
+    format!(
+        "{} in {} of {}{bits}, {} of files{uncounted}",
+        counted(sealed.points, "point"),
+        counted(stats.volumes, "volume"),
+        counted(stats.sealed_blocks, "block"),
+        bytes(sealed.file_bytes),
+    )
+}
+
+fn memory_in_words(stats: &Stats) -> String {
+    format!(
+        "{} in {} ({}), {} of them out of order; {}",
+        counted(stats.points, "point"),
+        bytes(stats.memory_bytes),
+        counted(stats.partitions, "partition"),
+        thousands(stats.side_entries),
+        counted(stats.tombstones, "tombstone"),
+    )
 }
 
 /// The bytes of all files below a folder. What cannot be read counts nothing: this is a figure, not a check.

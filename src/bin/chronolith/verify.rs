@@ -1,8 +1,9 @@
-//! `verify`: opens a database and reads every point of every metric.
+//! `verify`: opens a database, reads every volume, and every point of every metric.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
-use chronolith::{Metric, Snapshot};
+use chronolith::{Error, Metric, Snapshot, SnapshotVolume};
 use clap::Args;
 use serde_json::json;
 
@@ -11,10 +12,12 @@ use crate::failure::{Chain, Outcome, Status};
 use crate::ids;
 use crate::open::{self, OpenArgs};
 use crate::progress::Progress;
+use crate::volume::damage::DamageList;
+use crate::volume::verify::place_of;
 
-/// Read every point of every metric and report damage. Exit status 1 if there is any.
+/// Read every volume, and every point of every metric, and report damage. Exit status 1 if there is any.
 ///
-/// With --salvage a damaged database is opened with what is sound of it; the damage is still reported, with exit status 1.
+/// With --salvage a database whose log is damaged is opened with what is sound of it; the damage is still reported, with exit status 1.
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
@@ -30,26 +33,32 @@ pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
         failure
     })?;
     let report = db.open_report();
-    let mut damage = report.damage.clone();
-    let salvaged = damage.len();
+    let mut damage = DamageList::default();
+    damage.extend(report.damage.iter().cloned());
+    let salvaged = damage.places().len();
 
     let snapshot = db.snapshot();
-    let metrics = open::sorted_metrics(&snapshot, None);
-    let mut progress = Progress::count(console, metrics.len() as u64, "verifying");
-    let mut points = 0;
-    for (done, metric) in metrics.iter().enumerate() {
-        let (read, problem) = read_all(&snapshot, metric);
-        points += read;
-        if let Some(problem) = problem {
-            let (namespace, name) = (metric.namespace().name(), ids::readable(metric.name()));
-            damage.push(format!("{namespace}:{name}, after {}: {problem}", counted(read, "point")));
-        }
+    let mut read = Read { known: HashSet::new(), damage, points: 0, incomplete: 0 };
+    let volumes: Vec<SnapshotVolume> = snapshot.volumes().collect();
+    let mut damaged_volumes = 0_u64;
+    let mut progress = Progress::count(console, volumes.len() as u64, "verifying volumes");
+    for (done, volume) in volumes.iter().enumerate() {
+        damaged_volumes += u64::from(!read.volume(volume));
         progress.set(done as u64 + 1)?;
     }
     drop(progress);
+    let metrics = open::sorted_metrics(&snapshot, None);
+    let mut progress = Progress::count(console, metrics.len() as u64, "verifying");
+    for (done, metric) in metrics.iter().enumerate() {
+        read.metric(&snapshot, metric);
+        progress.set(done as u64 + 1)?;
+    }
+    drop(progress);
+    let Read { mut damage, points, incomplete, .. } = read;
     // Overwritten and deleted points count as stored, so there may be more of those, but never fewer.
-    let stored = db.stats().points;
-    if stored < points {
+    let (sealed, in_memory) = (db.sealed_stats(), db.stats().points);
+    let stored = in_memory + sealed.points;
+    if stored < points && sealed.uncounted == 0 {
         damage.push(format!("{points} points were read, but the database counts {stored}"));
     }
 
@@ -59,8 +68,15 @@ pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
         out.json(&json!({
             "sound": damage.is_empty(),
             "metrics": metrics.len(),
+            "metrics_incomplete": incomplete,
             "points": points,
-            "damage": damage,
+            "memory_points": in_memory,
+            "sealed_points": sealed.points,
+            "volumes": volumes.len(),
+            "volumes_damaged": damaged_volumes,
+            "volume_bytes": sealed.file_bytes,
+            "damaged_places": damage.count(),
+            "damage": damage.places(),
             "cut_bytes": report.cut_bytes,
             "clean": report.clean,
             "foreign_files": report.foreign_files,
@@ -81,38 +97,99 @@ pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
             counted(report.log_segments, "segment"),
             counted(report.commits_replayed, "commit"),
         ))?;
+        if !volumes.is_empty() {
+            out.line(format_args!(
+                "volumes: {} in {}, {}",
+                bytes(sealed.file_bytes),
+                counted(volumes.len() as u64, "volume"),
+                match damaged_volumes {
+                    0 => "each checksum right".to_owned(),
+                    count => format!("{count} of them damaged"),
+                },
+            ))?;
+        }
         // What salvaging passed over was told when the database was opened.
-        for place in damage.iter().skip(salvaged) {
+        for place in damage.places().iter().skip(salvaged) {
             out.line(format_args!("damage: {place}"))?;
         }
-        match damage.len() {
+        if damage.count() > damage.places().len() as u64 {
+            out.line(format_args!(
+                "damage: {} more",
+                counted(damage.count() - damage.places().len() as u64, "place")
+            ))?;
+        }
+        if incomplete > 0 {
+            out.line(format_args!("{} cannot be read whole", counted(incomplete, "metric")))?;
+        }
+        match damage.count() {
             0 => out.line(out.style().green("sound: no damage found"))?,
-            count => out.line(format_args!("{} found", counted(count as u64, "damaged place")))?,
+            count => out.line(format_args!("{} found", counted(count, "damaged place")))?,
         }
     }
     out.flush()?;
     Ok(if damage.is_empty() { Status::Done } else { Status::CheckFailed })
 }
 
-/// How many points could be read, and what ended it or is wrong with them.
-fn read_all(snapshot: &Snapshot, metric: &Metric) -> (u64, Option<String>) {
-    let mut points = 0;
-    let mut previous: Option<i64> = None;
-    for block in snapshot.blocks(metric, ..) {
-        let block = match block {
-            Ok(block) => block,
-            Err(error) => return (points, Some(Chain(&error).to_string())),
-        };
-        if block.values().len() != block.timestamps().len() {
-            return (points, Some("a block has more times than values".to_owned()));
+/// What was read, and what is wrong with it.
+struct Read {
+    /// Damaged places that are in the list: many metrics may be in one.
+    known: HashSet<u64>,
+    damage: DamageList,
+    points: u64,
+    /// Metrics of which something could not be read.
+    incomplete: u64,
+}
+
+impl Read {
+    /// Checks all of a volume, and returns whether it is sound.
+    fn volume(&mut self, volume: &SnapshotVolume) -> bool {
+        let errors = volume.verify();
+        for error in &errors {
+            self.add(error, || Chain(error).to_string());
         }
-        for at in block.timestamps() {
-            if previous.is_some_and(|previous| previous >= *at) {
-                return (points, Some(format!("time {at} does not come after the one before it")));
+        errors.is_empty()
+    }
+
+    /// Reads all of a metric that can be read.
+    fn metric(&mut self, snapshot: &Snapshot, metric: &Metric) {
+        let name = || format!("{}:{}", metric.namespace().name(), ids::readable(metric.name()));
+        let (mut points, mut is_whole) = (0, true);
+        let mut previous: Option<i64> = None;
+        for block in snapshot.blocks(metric, ..) {
+            let block = match block {
+                Ok(block) => block,
+                Err(error) => {
+                    is_whole = false;
+                    self.add(&error, || {
+                        format!("{}, after {}: {}", name(), counted(points, "point"), Chain(&error))
+                    });
+                    continue;
+                }
+            };
+            let times = block.timestamps();
+            if block.values().len() != times.len() {
+                self.damage.push(format!("{}: a block has more times than values", name()));
+                is_whole = false;
             }
-            previous = Some(*at);
-            points += 1;
+            if let Some(at) = times.iter().find(|at| !follows(&mut previous, **at)) {
+                self.damage.push(format!("{}: time {at} does not come after the one before it", name()));
+                is_whole = false;
+            }
+            points += times.len() as u64;
+        }
+        self.points += points;
+        self.incomplete += u64::from(!is_whole);
+    }
+
+    /// Lists an error, unless its place is listed.
+    fn add(&mut self, error: &Error, told: impl FnOnce() -> String) {
+        if self.known.insert(place_of(error)) {
+            self.damage.push(told());
         }
     }
-    (points, None)
+}
+
+/// Whether a time comes after the one before it, which it is for the next.
+fn follows(previous: &mut Option<i64>, at: i64) -> bool {
+    previous.replace(at).is_none_or(|previous| previous < at)
 }

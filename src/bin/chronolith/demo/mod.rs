@@ -1,4 +1,4 @@
-//! `demo`: a first look. Imports a bundled recording while a reader checks snapshots, reopens, verifies, and draws.
+//! `demo`: a first look. Imports a bundled recording and seals half of it while a reader checks snapshots, reopens, verifies, and draws.
 //!
 //! Nothing here is for show alone: each line that the demo prints is the outcome of a check against the recording, and a check that fails ends it with exit
 //! status 1.
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use chronolith::{Database, Durability, Metric, Options};
+use chronolith::{Database, Durability, Metric, Options, SealReport, SealedStats, Timestamp};
 use clap::Args;
 use serde_json::json;
 
@@ -20,6 +20,7 @@ use crate::console::{self, Console, Out, Style, bytes, counted, duration, per_se
 use crate::failure::{Failure, Outcome, Status};
 use crate::ids;
 use crate::stats::folder_bytes;
+use crate::timeline;
 
 use recording::Recording;
 use watcher::Seen;
@@ -30,8 +31,10 @@ const SCRAPES_KEY: &[u8] = b"demo/scrapes";
 const DRAWN: &[u8] = b"node_load1";
 /// One more than a multiple of 3 and 4, so that ticks are evenly apart.
 const CHART_ROWS: usize = 13;
+/// So that there are several blocks in 35 minutes.
+const BLOCK_SIZE: Duration = Duration::from_secs(10 * 60);
 
-/// See what it does: import a bundled recording, read while writing, reopen, verify, draw.
+/// See what it does: import a bundled recording, seal half of it, read meanwhile, reopen, verify, draw.
 ///
 /// The recording is 160 metrics of a small Linux machine, one scrape a second for 35 minutes. The database stays, to be looked at with the other verbs.
 #[derive(Args, Debug)]
@@ -81,7 +84,20 @@ pub(crate) fn run(args: DemoArgs, console: Console) -> Outcome {
         format_args!("{} compared", counted(written.seen.points, "point")),
     )?;
 
-    let reopened = reopen_and_verify(&dir, &recording)?;
+    let sealed = &written.sealed;
+    screen.step(
+        "seal",
+        format_args!(
+            "{} moved into {} in {}",
+            counted(sealed.report.points, "point"),
+            counted(sealed.report.blocks, "volume"),
+            duration(sealed.report.elapsed),
+        ),
+        format_args!("{:.2} bits per point", sealed.stats.bits_per_point().unwrap_or_default()),
+    )?;
+    screen.timeline(&sealed.timeline)?;
+
+    let reopened = reopen_and_verify(&dir, &recording, sealed)?;
     screen.step(
         "reopen",
         format_args!("closed and opened again in {}", duration(reopened.open)),
@@ -89,7 +105,11 @@ pub(crate) fn run(args: DemoArgs, console: Console) -> Outcome {
     )?;
     screen.step(
         "verify",
-        format_args!("{} equal the recording bit by bit", counted(recording.points(), "point")),
+        format_args!(
+            "{} equal bit by bit, {} from volumes",
+            counted(recording.points(), "point"),
+            thousands(reopened.sealed_points)
+        ),
         rate(recording.points(), reopened.verify, "points"),
     )?;
     let per_point = reopened.stream_bytes as f64 / recording.points() as f64;
@@ -114,9 +134,14 @@ pub(crate) fn run(args: DemoArgs, console: Console) -> Outcome {
         "snapshots_checked": written.seen.snapshots,
         "snapshots_different": written.seen.cuts,
         "snapshot_points_compared": written.seen.points,
+        "sealed_points": sealed.report.points,
+        "sealed_volumes": sealed.report.blocks,
+        "sealed_bits_per_point": sealed.stats.bits_per_point(),
+        "seal_seconds": sealed.report.elapsed.as_secs_f64(),
         "reopen_seconds": reopened.open.as_secs_f64(),
         "commits_replayed": reopened.commits_replayed,
         "verified_points": recording.points(),
+        "verified_points_in_volumes": reopened.sealed_points,
         "verify_seconds": reopened.verify.as_secs_f64(),
         "verify_points_per_second": per_second(recording.points(), reopened.verify),
         "stream_bytes": reopened.stream_bytes,
@@ -170,26 +195,49 @@ struct Written {
     commits: u64,
     elapsed: Duration,
     seen: Seen,
+    sealed: Sealed,
 }
 
-/// Commits scrape by scrape while another thread checks snapshots, then closes.
+/// What sealing came to.
+struct Sealed {
+    report: SealReport,
+    stats: SealedStats,
+    /// Which time is sealed.
+    timeline: Vec<String>,
+}
+
+/// Commits scrape by scrape, and seals the first half, while another thread checks snapshots; then closes.
 fn write_and_watch(dir: &Path, recording: &Recording) -> Outcome<Written> {
-    let db = Options::new().durability(Durability::Buffered).open(dir)?;
+    let db = Options::new().durability(Durability::Buffered).block_size(BLOCK_SIZE).open(dir)?;
     let metrics: Vec<Metric> =
         recording.metrics.iter().map(|id| db.metric(id)).collect::<chronolith::Result<Vec<Metric>>>()?;
     let finished = AtomicBool::new(false);
     let (written, seen) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| watcher::watch(&db, &metrics, recording, &finished));
-        let written = write(&db, &metrics, recording);
+        let written =
+            write(&db, &metrics, recording).and_then(|written| Ok((written, seal(&db, recording)?)));
         // The reader looks once more after this, at everything.
         finished.store(true, Ordering::Release);
         (written, reader.join())
     });
-    let (commits, elapsed) = written?;
+    let ((commits, elapsed), sealed) = written?;
     let seen = seen.map_err(|_| Failure::new(Status::CheckFailed, "the reading thread panicked"))??;
     drop(metrics);
     db.close()?;
-    Ok(Written { commits, elapsed, seen })
+    Ok(Written { commits, elapsed, seen, sealed })
+}
+
+/// Seals the blocks up to the middle of the recording.
+fn seal(db: &Database, recording: &Recording) -> Outcome<Sealed> {
+    let middle = recording.at.get(recording.at.len() / 2).copied().unwrap_or(Timestamp::MAX);
+    let report = db.seal(..middle)?;
+    let stats = db.sealed_stats();
+    if report.points == 0 || stats.points < report.points || stats.uncounted > 0 {
+        let message =
+            format_args!("{} points were sealed, but the volumes have {}", report.points, stats.points);
+        return Err(Failure::new(Status::CheckFailed, message));
+    }
+    Ok(Sealed { report, stats, timeline: timeline::draw(db, console::width().min(100) - 12) })
 }
 
 /// One commit for each scrape: a point of every metric, and the count of scrapes as metadata. Then one sync for all.
@@ -214,14 +262,16 @@ struct Reopened {
     open: Duration,
     verify: Duration,
     commits_replayed: u64,
+    sealed_points: u64,
     stream_bytes: u64,
     disk_bytes: u64,
 }
 
 /// Opens the folder again and compares every point with the recording.
-fn reopen_and_verify(dir: &Path, recording: &Recording) -> Outcome<Reopened> {
+fn reopen_and_verify(dir: &Path, recording: &Recording, sealed: &Sealed) -> Outcome<Reopened> {
     let begin = Instant::now();
-    let db = Options::new().create(false).open(dir)?;
+    // Without a thread nothing more is sealed meanwhile.
+    let db = Options::new().create(false).workers(0).open(dir)?;
     let open = begin.elapsed();
 
     let begin = Instant::now();
@@ -248,11 +298,17 @@ fn reopen_and_verify(dir: &Path, recording: &Recording) -> Outcome<Reopened> {
         }
     }
     let verify = begin.elapsed();
-    let stream_bytes = db.stats().stream_bytes;
+    let (stats, found) = (db.stats(), db.sealed_stats());
+    if found != sealed.stats || stats.points + found.points != recording.points() {
+        let message = format_args!("{} points are in volumes and {} in memory", found.points, stats.points);
+        return Err(Failure::new(Status::CheckFailed, message));
+    }
+    let (stream_bytes, sealed_points) = (stats.stream_bytes + found.stream_bytes, found.points);
     let commits_replayed = db.open_report().commits_replayed;
     drop(snapshot);
     db.close()?;
-    Ok(Reopened { open, verify, commits_replayed, stream_bytes, disk_bytes: folder_bytes(dir) })
+    let disk_bytes = folder_bytes(dir);
+    Ok(Reopened { open, verify, commits_replayed, sealed_points, stream_bytes, disk_bytes })
 }
 
 /// A path as it can be pasted after a prompt.
@@ -296,6 +352,15 @@ impl Screen {
         }
     }
 
+    /// Which time is sealed, under the step that sealed it.
+    fn timeline(&mut self, lines: &[String]) -> Outcome<()> {
+        let style = self.style;
+        for line in lines {
+            self.line(format_args!("  {:7} {}", "", style.dim(line)))?;
+        }
+        self.line(format_args!("  {:7} {}", "", style.dim(timeline::LEGEND)))
+    }
+
     fn chart(&mut self, recording: &Recording) -> Outcome<()> {
         let drawn = recording.metrics.iter().zip(&recording.values).find(|(id, _)| id.as_ref() == DRAWN);
         let (Some((id, values)), Some(first)) = (drawn, recording.at.first()) else { return Ok(()) };
@@ -325,6 +390,8 @@ impl Screen {
         ))?;
         self.line(format_args!("  {program} list {dir}"))?;
         self.line(format_args!("  {program} query {dir} node_memory_MemFree_bytes"))?;
+        self.line(format_args!("  {program} stats {dir}"))?;
+        self.line(format_args!("  {program} seal {dir}"))?;
         self.line(format_args!("  {program} verify {dir}"))?;
         self.line("")
     }

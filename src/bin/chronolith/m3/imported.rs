@@ -95,6 +95,7 @@ impl Imported<'_> {
                 "points_per_second": per_second(points, *elapsed),
                 "database_metrics": stats.metrics,
                 "stream_bytes": stats.stream_bytes,
+                "database_volumes": stats.volumes,
             }))?;
             return out.flush();
         }
@@ -121,7 +122,11 @@ impl Imported<'_> {
             out.line(format_args!("{metrics} without tags that M3's files give them somewhere"))?;
         }
         let (metrics, streams) = (counted(stats.metrics, "metric"), bytes(stats.stream_bytes));
-        out.line(format_args!("the database has {metrics} in {streams} of streams"))?;
+        let volumes = match stats.volumes {
+            0 => String::new(),
+            count => format!(" in memory, and {}", counted(count, "volume")),
+        };
+        out.line(format_args!("the database has {metrics} in {streams} of streams{volumes}"))?;
         tally.refused.print(&mut out)?;
         tally.damage.print(0, &mut out)?;
         for salvaged in &tally.salvaged {

@@ -144,8 +144,9 @@ impl Run<'_> {
             self.console.note(format_args!("going on with the store's seed {seed}"));
         }
         let writers = seed.into_iter().flat_map(|seed| (0..self.args.writers).map(move |w| (seed, w)));
-        let writers: Vec<Writer> =
-            writers.map(|(seed, writer)| Writer::resume(&db, seed, writer)).collect::<Result<_, _>>()?;
+        let writers: Vec<Writer> = writers
+            .map(|(seed, writer)| Writer::resume(&db, seed, writer).map(Writer::sealing))
+            .collect::<Result<_, _>>()?;
         thread::scope(|scope| {
             let threads: Vec<_> =
                 writers.into_iter().map(|writer| scope.spawn(|| self.write(&db, writer))).collect();
@@ -336,5 +337,7 @@ fn dump(args: &DumpArgs, console: Console) -> Outcome {
 }
 
 fn options() -> Options {
-    Options::new().log_segment_bytes_min(SEGMENT_BYTES).log_segment_bytes_max(SEGMENT_BYTES)
+    // Few volumes for a seal, and many openings of them.
+    let sealing = Options::new().shards(2).open_volumes_max(8).refresh_bytes(4_096);
+    sealing.log_segment_bytes_min(SEGMENT_BYTES).log_segment_bytes_max(SEGMENT_BYTES)
 }

@@ -234,7 +234,20 @@ pub(crate) struct Op {
     pub(crate) durability: Durability,
     /// What it does, the writer's progress included.
     pub(crate) edits: Vec<Edit>,
+    /// What is sealed before it, if its writer seals.
+    pub(crate) seals: Option<Seals>,
 }
+
+/// Times whose blocks are sealed, or refreshed.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Seals {
+    pub(crate) range: std::ops::Range<Timestamp>,
+    /// Only blocks that have a volume already.
+    pub(crate) refresh: bool,
+}
+
+/// One in so many ops has something sealed before it.
+const OPS_PER_SEAL: u64 = 12;
 
 impl Op {
     /// The op of this number.
@@ -246,7 +259,11 @@ impl Op {
             2 => Durability::Interval(Duration::from_millis(20)),
             _ => Durability::Sync,
         };
-        Op { writer, number, kind, durability, edits }
+        let seals = (random.below(OPS_PER_SEAL) == 0).then(|| {
+            let first = Timestamp::from_nanos(START) + Duration::from_secs(3_600 * random.below(12));
+            Seals { range: first..first + Duration::from_secs(7_200), refresh: random.below(3) == 0 }
+        });
+        Op { writer, number, kind, durability, edits, seals }
     }
 }
 

@@ -12,7 +12,7 @@ use chronolith::{Database, Durability, Error, Metric, Point, Result, Version, Wr
 
 use super::acks::Ack;
 use super::oracle::{SEED_KEY, resolve as resolve_in, seed_of};
-use super::workload::{Account, Edit, Kind, NAMESPACE, Op, Target, account_timestamp, progress_key};
+use super::workload::{Account, Edit, Kind, NAMESPACE, Op, Seals, Target, account_timestamp, progress_key};
 
 /// How often an op is tried again because another writer dropped a metric under it, or changed what it read.
 const RETRIES: usize = 1000;
@@ -84,6 +84,7 @@ pub(crate) struct Writer {
     next: u64,
     /// Done, but not known to be durable.
     pending: Vec<Ack>,
+    seals: bool,
 }
 
 impl Writer {
@@ -100,19 +101,26 @@ impl Writer {
                 })?
             }
         };
-        Ok(Writer { seed, writer, next: last + 1, pending: Vec::new() })
+        Ok(Writer { seed, writer, next: last + 1, pending: Vec::new(), seals: false })
     }
 
     /// Does the next op, and acknowledges what has become durable.
     ///
     /// # Errors
-    /// Those of the commit; the op is then done by the next call.
+    /// Those of the commit, and of a seal that stopped the database; the op is then done by the next call.
     pub(crate) fn step(
         &mut self,
         db: &Database,
         acknowledge: &mut impl Acknowledge,
     ) -> Result<Kind, Failure> {
         let op = Op::of(self.seed, self.writer, self.next);
+        if let Some(Seals { range, refresh }) = op.seals.clone().filter(|_| self.seals) {
+            let sealed = if refresh { db.refresh(range) } else { db.seal(range) };
+            // Any other failure leaves everything as it was.
+            if let Err(error @ (Error::Stopped { .. } | Error::Corrupt { .. })) = sealed {
+                return Err(error.into());
+            }
+        }
         let version = commit(db, &op)?;
         self.next += 1;
         let Op { writer, number, .. } = op;
@@ -121,6 +129,11 @@ impl Writer {
             self.settle(acknowledge)?;
         }
         Ok(op.kind)
+    }
+
+    /// The same writer, which also seals blocks now and then.
+    pub(crate) fn sealing(self) -> Self {
+        Writer { seals: true, ..self }
     }
 
     /// Acknowledges all that was done: everything has been made durable.

@@ -131,7 +131,7 @@ pub(crate) fn check(folder: &Path, name: VolumeName) -> Checked {
 
 /// Where and what the damage is, as a number: there may be as much damage as there are streams, and a number is cheap to keep. Whose it is does not
 /// count, as not every reader knows that.
-fn place_of(error: &Error) -> u64 {
+pub(crate) fn place_of(error: &Error) -> u64 {
     let mut hasher = DefaultHasher::new();
     match error {
         Error::Corrupt { path, offset, reason, .. } => (path, offset, reason).hash(&mut hasher),
