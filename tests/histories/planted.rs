@@ -107,8 +107,6 @@ planted! {
         marks_pruned_before_publication_are_found PruneUnpublished &[GSingle],
         held_versions_that_are_ignored_are_found IgnoreHeldVersions &[GSingle, G2],
         a_drop_that_shows_late_is_found DropAtPublication &[Incarnation],
-        a_missing_drain_is_found NoDrainBeforeComparing &[StaleRead],
-        an_update_that_a_missing_drain_loses_is_found NoDrainBeforeComparing &[LostUpdate, GSingle],
         a_comparison_outside_of_the_log_is_found CompareOutsideLog &[StaleRead],
         an_update_that_a_comparison_outside_of_the_log_loses_is_found CompareOutsideLog &[LostUpdate, GSingle],
         metadata_that_is_not_compared_on_its_way_is_found MetaOnItsWayUnchecked &[StaleRead],

@@ -32,6 +32,9 @@ impl Disk {
             .block_size(Duration::from_secs(BLOCK_SECONDS as u64))
             .log_segment_bytes_min(16 * 1024)
             .log_segment_bytes_max(16 * 1024)
+            .buffer_past(Duration::from_secs(1))
+            .refresh_bytes(64)
+            .open_volumes_max(2)
             .workers(0);
         let disk: Arc<dyn Vfs> = match self {
             Disk::None => return options.open_in_memory(),
@@ -97,7 +100,19 @@ impl History {
                 self.db().sync().expect("a sync");
                 self.durable = *self.states.keys().next_back().expect("there is one");
             }
-            Step::Maintain => self.db().maintain(Timestamp::now()).expect("maintenance"),
+            Step::Seal(bounds) => {
+                let report = self.db().seal(*bounds).expect("a seal");
+                assert!(report.blocks == 0 || !matches!(self.disk, Disk::None), "in memory there is nowhere");
+                self.kept();
+            }
+            Step::Refresh(bounds) => {
+                self.db().refresh(*bounds).expect("a refresh");
+                self.kept();
+            }
+            Step::Maintain(at) => {
+                self.db().maintain(*at).expect("maintenance");
+                self.kept();
+            }
             Step::Reopen(reopening) => self.reopen(*reopening),
         }
     }
@@ -150,6 +165,16 @@ impl History {
         let snapshot = self.db().snapshot();
         self.compare(&snapshot, reads);
         self.compare_all(&snapshot);
+    }
+
+    /// Something was done that nobody sees: there may be newer versions, and all of them read as before.
+    fn kept(&mut self) {
+        let snapshot = self.db().snapshot();
+        let state = self.now().clone();
+        self.states.insert(snapshot.version().get(), state);
+        for snapshot in self.snapshots.iter().chain([&snapshot]) {
+            self.compare_all(snapshot);
+        }
     }
 
     pub fn committed(&mut self, version: u64, state: State, durability: Durability) {

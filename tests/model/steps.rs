@@ -49,7 +49,12 @@ pub enum Step {
     /// Reads a metric in all live snapshots and in a new one.
     Read(Reads),
     Sync,
-    Maintain,
+    /// What is in memory of blocks with times in there goes into volumes.
+    Seal(Bounds),
+    /// Sealed blocks with times in there are written anew if there is something to merge.
+    Refresh(Bounds),
+    /// The background's work, as it would be done at this time.
+    Maintain(Timestamp),
     Reopen(Reopening),
 }
 
@@ -205,7 +210,9 @@ pub fn step() -> impl Strategy<Value = Step> {
         1 => any::<usize>().prop_map(Step::Release),
         4 => reads().prop_map(Step::Read),
         1 => Just(Step::Sync),
-        1 => Just(Step::Maintain),
+        4 => bounds().prop_map(Step::Seal),
+        1 => bounds().prop_map(Step::Refresh),
+        1 => timestamps().prop_map(Step::Maintain),
         1 => reopening.prop_map(Step::Reopen),
     ]
 }
