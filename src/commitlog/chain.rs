@@ -8,7 +8,8 @@ use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_ALIGNMENT, FrameHeader, FrameSeed};
 use super::reader::Damage;
-use super::segment::{HeaderError, LogFolder, SegmentHeader, read_header};
+use super::segment::{HeaderError, LogFolder, SEGMENT_HEADER_BYTES_V1, SegmentHeader, read_header};
+use super::writer::Reached;
 use super::{Log, Position, Recovery, SEGMENT_HEADER_BYTES, corrupt};
 use crate::error::{Error, Result};
 
@@ -29,9 +30,22 @@ pub(super) struct Live {
     pub(super) sound: bool,
     /// Whether the segment that it should follow is missing. Never so in a strict recovery.
     pub(super) after_gap: bool,
+    /// The version of the first record that begins in it or in a later one; 0 before it was walked over.
+    pub(super) first_version: u64,
 }
 
 impl Live {
+    /// Where the first frame starts; if the header is damaged, where it starts in a segment of the newest version.
+    pub(super) fn frames_at(&self) -> u32 {
+        self.header.map_or(SEGMENT_HEADER_BYTES, |header| header.frames_at())
+    }
+
+    /// The segment as one that the log has reached.
+    pub(super) fn reached(&self) -> Reached {
+        let bytes = self.header.filter(|_| !self.resumed).map_or(self.limit, |header| header.size);
+        Reached { segment: self.sequence, first_version: self.first_version, bytes }
+    }
+
     /// Reads the bytes that count. A salvage takes zeros for what the disk cannot read.
     pub(super) fn load(&self, log: &Log, bytes: &mut Vec<u8>, mode: Recovery) -> Result<()> {
         let len = self.limit as usize;
@@ -126,6 +140,7 @@ impl Chain {
                 resumed: limit.is_some(),
                 sound: false,
                 after_gap: false,
+                first_version: 0,
             });
             let resumes = chain.check_last(mode, header, len, limit)?;
             chain.resumed_after = chain.resumed_after.max(resumes.unwrap_or_default());
@@ -169,7 +184,7 @@ impl Chain {
         let counts = limit.unwrap_or(header.size);
         live.header = Some(header);
         live.limit = counts.min(aligned);
-        let wrong = if counts > len || counts > header.size || counts < SEGMENT_HEADER_BYTES {
+        let wrong = if counts > len || counts > header.size || counts < header.frames_at() {
             Some((u64::from(len), "the file ends too early"))
         } else if limit.is_none() && len > header.size {
             Some((u64::from(header.size), "the file goes on behind the segment"))
@@ -205,7 +220,7 @@ impl Chain {
             return seed_of(header.incarnation);
         }
         let has_frames = |seed: &FrameSeed| {
-            (SEGMENT_HEADER_BYTES..live.limit)
+            (SEGMENT_HEADER_BYTES_V1..live.limit)
                 .step_by(FRAME_ALIGNMENT as usize)
                 .any(|offset| FrameHeader::decode(bytes, offset, *seed).is_some())
         };

@@ -21,6 +21,7 @@ use crate::io::Vfs;
 use crate::planted::Planted;
 
 mod chain;
+mod examine;
 mod frame;
 mod reader;
 mod recovery;
@@ -29,6 +30,7 @@ mod segment;
 mod tests;
 mod writer;
 
+pub(crate) use examine::{Examined, examine, find_start};
 use frame::FRAME_ALIGNMENT;
 #[cfg(test)]
 use frame::FRAME_HEADER_BYTES;
@@ -48,6 +50,10 @@ pub(crate) const FOLDER: &str = "commitlog";
 
 /// What makes a database distinguishable from every other: random bytes.
 pub(crate) type DatabaseId = [u8; 16];
+
+/// What the log keeps for its owner in the header of each segment: so that it is found wherever the log begins, and what it means is not the
+/// log's business.
+pub(crate) type Note = [u8; 28];
 
 /// A place in the log: the end of what comes before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,6 +132,8 @@ pub(crate) struct Log {
     pub(crate) dir: PathBuf,
     /// The database it belongs to.
     pub(crate) database_id: DatabaseId,
+    /// The owner's note for the segments that are made.
+    pub(crate) note: Note,
     /// How large its segments are made.
     pub(crate) sizes: SegmentSizes,
     /// Mistakes to make.
@@ -142,11 +150,13 @@ impl Log {
         self.folder().join(segment::segment_name(sequence))
     }
 
-    /// Removes all segments before `first`. Both slots of the superblock must name `first` as the log's first segment by then.
+    /// Removes all segments before `first`, oldest first, also those that do not count. Both slots of the superblock must name `first`
+    /// as the log's first segment by then.
+    ///
+    /// The folder is not synced: a segment that a power cut brings back does not count and goes at the next recovery.
     ///
     /// # Errors
-    /// [`Error::Io`]. What is left does not count and goes at the next recovery.
-    #[cfg(test)]
+    /// [`Error::Io`]. What is left does not count, and goes with the next removal or at the next recovery.
     pub(crate) fn remove_before(&self, first: u64) -> Result<()> {
         for (_, path) in LogFolder::list(&*self.disk, &self.folder())?.segments.range(..first) {
             self.disk.remove(path)?;
@@ -154,12 +164,12 @@ impl Log {
         Ok(())
     }
 
-    /// Makes the folder and the first segment of a new log, replacing leftovers of an interrupted creation, and makes both
-    /// durable except for the folder's own name, which is the caller's to sync.
+    /// Makes the folder and the first segment of a new log that goes on after `version`, 0 for one from the beginning; leftovers of an interrupted creation are
+    /// replaced. Makes both durable except for the folder's own name, which is the caller's to sync.
     ///
     /// # Errors
     /// [`Error::DiskFull`] or [`Error::Io`].
-    pub(crate) fn create(&self) -> Result<(LogWriter, SegmentMaker)> {
+    pub(crate) fn create(&self, version: u64) -> Result<(LogWriter, SegmentMaker)> {
         let folder = self.folder();
         self.disk.create_dir_all(&folder)?;
         let leftovers = LogFolder::list(&*self.disk, &folder)?;
@@ -168,8 +178,8 @@ impl Log {
         }
         let mut maker = SegmentMaker::new(self.clone(), 1, 1, 0);
         let first = maker.make(0)?;
-        let start = Position { segment: first.sequence(), offset: SEGMENT_HEADER_BYTES };
-        let mut writer = LogWriter::new(start, 0, self.planted);
+        let start = Position { segment: first.sequence(), offset: first.header.frames_at() };
+        let mut writer = LogWriter::new([first.reached(version + 1)].into(), start, version, self.planted);
         writer.push_segment(first);
         Ok((writer, maker))
     }
@@ -180,7 +190,7 @@ impl Log {
 pub(crate) struct LogStart {
     /// The sequence of the first segment that is still needed.
     pub(crate) first_segment: u64,
-    /// The version of the first record in it.
+    /// The version of the first record that begins in it or behind it.
     pub(crate) first_version: u64,
     /// A position up to which the log is known to be synced.
     pub(crate) synced: Position,

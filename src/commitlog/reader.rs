@@ -15,7 +15,7 @@ use super::chain::Chain;
 use super::frame::{
     FRAME_ALIGNMENT, FRAME_BYTES_MIN, FRAME_HEADER_BYTES, FrameHeader, FrameSeed, Kind, frame_bytes,
 };
-use super::segment::used_len;
+use super::segment::{SEGMENT_HEADER_BYTES_V1, used_len};
 use super::{Log, LogStart, NotTaken, OnRecord, Position, Recovery, SEGMENT_HEADER_BYTES, corrupt};
 use crate::error::{Error, Result};
 use crate::planted::Bug;
@@ -197,6 +197,8 @@ impl<'a> Walk<'a> {
                 // Its frames may be sound, but a strict reader gets no further than here.
                 self.resume_after(self.pending.as_ref().map_or((index, 0), |pending| pending.start));
             }
+            // Of a record that is not complete yet, only pieces can follow.
+            self.walked.chain.live[index].first_version = self.version + u64::from(self.pending.is_some());
             if self.walk_segment(index, &bytes, seed, on_record)? {
                 break;
             }
@@ -232,8 +234,13 @@ impl<'a> Walk<'a> {
         seed: FrameSeed,
         on_record: &mut OnRecord<'_>,
     ) -> Result<bool> {
-        let resumed = self.walked.chain.live[index].resumed;
-        let mut offset = SEGMENT_HEADER_BYTES;
+        let live = &self.walked.chain.live[index];
+        let resumed = live.resumed;
+        let is_of_version_1 = || FrameHeader::decode(bytes, SEGMENT_HEADER_BYTES_V1, seed).is_some();
+        let mut offset = match live.header {
+            None if is_of_version_1() => SEGMENT_HEADER_BYTES_V1,
+            _ => live.frames_at(),
+        };
         loop {
             let rest = bytes.get(offset as usize..).unwrap_or_default();
             self.walked.end = (index, offset);
@@ -314,7 +321,7 @@ impl<'a> Walk<'a> {
             }
             // The end of a record that began in a segment that is no longer needed.
             (Kind::Middle | Kind::Last, None)
-                if offset == SEGMENT_HEADER_BYTES
+                if offset == self.walked.chain.live[index].frames_at()
                     && header.version + 1 == self.start.first_version
                     && self.version == self.start.first_version => {}
             (Kind::Lost, None) if header.version + 1 >= self.version => {
@@ -457,7 +464,7 @@ impl<'a> Walk<'a> {
         let mut later = Vec::new();
         for live in chain.live.iter().skip(index + 1) {
             live.load(self.log, &mut later, self.mode)?;
-            look(&later, SEGMENT_HEADER_BYTES, chain.seed(self.log, live, &later), synced);
+            look(&later, live.frames_at(), chain.seed(self.log, live, &later), synced);
         }
         Ok(tail)
     }
@@ -509,8 +516,8 @@ impl<'a> Walk<'a> {
         let live = &self.walked.chain.live;
         let between: u64 = live[from + 1..to]
             .iter()
-            .map(|live| u64::from(live.limit.saturating_sub(SEGMENT_HEADER_BYTES)))
+            .map(|live| u64::from(live.limit.saturating_sub(live.frames_at())))
             .sum();
-        u64::from(live[from].limit - start) + between + u64::from(end - SEGMENT_HEADER_BYTES)
+        u64::from(live[from].limit - start) + between + u64::from(end.saturating_sub(live[to].frames_at()))
     }
 }

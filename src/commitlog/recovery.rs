@@ -10,14 +10,15 @@
 //! A salvage is the same, except that the new segment begins with everything sound behind the first damage, and that what it makes
 //! void is put aside under another name.
 
+use std::collections::VecDeque;
 use std::path::Path;
 
+use super::chain::Live;
 use super::frame::{FRAME_BYTES_MIN, FRAME_HEADER_BYTES, FrameHeader, Kind, frame_bytes};
 use super::reader::{LogReport, Walk, Walked};
 use super::segment::{SegmentHeader, make_segment};
 use super::{
-    Log, LogStart, LogWriter, NotTaken, OnRecord, Position, Recovery, SEGMENT_HEADER_BYTES, Segment,
-    SegmentMaker, corrupt,
+    Log, LogStart, LogWriter, NotTaken, OnRecord, Position, Recovery, Segment, SegmentMaker, corrupt,
 };
 use crate::error::{Error, Result};
 use crate::io::VfsFile;
@@ -60,7 +61,7 @@ pub(crate) fn recover(
         None => go_on(log, &walked)?,
         Some(position) => resume(log, start, &walked, position)?,
     };
-    clean_up(log, &mut walked);
+    clean_up(log, start, &mut walked);
     Ok(Recovered {
         free_bytes: writer.free_bytes(),
         last_version: walked.report.last_version,
@@ -81,8 +82,8 @@ fn write_again(log: &Log, walked: &Walked) -> Result<()> {
     for (index, segment) in live.iter().enumerate().take(end + 1) {
         let from = match segment.sequence.cmp(&walked.synced.segment) {
             std::cmp::Ordering::Less => continue,
-            std::cmp::Ordering::Equal => walked.synced.offset.max(SEGMENT_HEADER_BYTES),
-            std::cmp::Ordering::Greater => SEGMENT_HEADER_BYTES,
+            std::cmp::Ordering::Equal => walked.synced.offset.max(segment.frames_at()),
+            std::cmp::Ordering::Greater => segment.frames_at(),
         };
         let to = if index == end { end_offset } else { segment.limit };
         if from >= to {
@@ -116,7 +117,7 @@ fn write_again(log: &Log, walked: &Walked) -> Result<()> {
     Ok(())
 }
 
-fn open_for_writing(log: &Log, live: &super::chain::Live) -> Result<Box<dyn VfsFile>> {
+fn open_for_writing(log: &Log, live: &Live) -> Result<Box<dyn VfsFile>> {
     log.disk.open(&live.path, true)?.ok_or_else(|| corrupt(&live.path, 0, "the segment vanished"))
 }
 
@@ -126,11 +127,12 @@ fn go_on(log: &Log, walked: &Walked) -> Result<(LogWriter, SegmentMaker)> {
     let (index, offset) = walked.end;
     let end = Position { segment: live[index].sequence, offset };
     // The name of a segment that holds frames is durable: it was made so before the first of them. An empty one's may not be.
-    let last_is_empty = index + 1 < live.len() || offset == SEGMENT_HEADER_BYTES;
+    let last_is_empty = index + 1 < live.len() || offset == live[index].frames_at();
     if last_is_empty && !log.planted.has(Bug::SkipRecoverySync) {
         log.disk.sync_dir(&log.folder())?;
     }
-    let mut writer = LogWriter::new(end, walked.report.last_version, log.planted);
+    let reached = live[..=index].iter().map(Live::reached).collect();
+    let mut writer = LogWriter::new(reached, end, walked.report.last_version, log.planted);
     let mut last = (walked.chain.last_sequence, 1, 0);
     for live in &live[index..] {
         let Some(header) = live.header else { continue };
@@ -157,12 +159,13 @@ fn resume(
         incarnation,
         resumes_after: Some(position),
         size: log.sizes.for_bytes(2 * u64::from(position.offset)),
+        note: Some(log.note),
     };
     let salvage = !walked.report.damage.is_empty();
-    let mut end = SEGMENT_HEADER_BYTES;
+    let mut end = header.frames_at();
     if salvage {
         // All in one segment, whatever its size, so that it appears at once.
-        let needed = u64::from(SEGMENT_HEADER_BYTES + 2 * FRAME_HEADER_BYTES) + walked.salvaged_bytes;
+        let needed = u64::from(header.frames_at() + 2 * FRAME_HEADER_BYTES) + walked.salvaged_bytes;
         let Ok(needed) = u32::try_from(needed) else {
             return Err(Error::io(
                 "salvage",
@@ -178,8 +181,11 @@ fn resume(
         }
         Ok(end)
     })?;
-    let mut writer =
-        LogWriter::new(Position { segment: sequence, offset: end }, walked.report.last_version, log.planted);
+    let counts = |live: &&Live| (live.sequence, 0) < (position.segment, position.offset);
+    let mut reached: VecDeque<_> = walked.chain.live.iter().take_while(counts).map(Live::reached).collect();
+    reached.push_back(segment.reached(walked.version_before + 1));
+    let end = Position { segment: sequence, offset: end };
+    let mut writer = LogWriter::new(reached, end, walked.report.last_version, log.planted);
     writer.push_segment(segment);
     Ok((writer, SegmentMaker::new(log.clone(), sequence + 1, incarnation, header.size)))
 }
@@ -197,7 +203,7 @@ fn write_salvaged(
 ) -> Result<u32> {
     let changed = || corrupt(&log.folder(), 0, "the log changed while it was salvaged");
     let seed = header.seed();
-    let mut at = SEGMENT_HEADER_BYTES;
+    let mut at = header.frames_at();
     let mut buffer = Vec::new();
     let mut put = |kind, version, payload: &[u8]| {
         let bytes = frame_bytes(payload.len() as u64);
@@ -244,7 +250,7 @@ fn write_salvaged(
 }
 
 /// Removes what does not count, or puts it aside after a salvage. Nothing depends on it, so what fails is left for the next time.
-fn clean_up(log: &Log, walked: &mut Walked) {
+fn clean_up(log: &Log, start: &LogStart, walked: &mut Walked) {
     let Walked { chain, report, .. } = walked;
     let disk = &*log.disk;
     let swept = &mut report.swept;
@@ -264,9 +270,9 @@ fn clean_up(log: &Log, walked: &mut Walked) {
             put_aside.push(aside);
         }
     };
-    // What an earlier recovery made void and did not get rid of.
-    for path in chain.folder.segments.values() {
-        if walked.salvaged_before { aside(path) } else { sweep(path) }
+    // What nobody needs any more, and what an earlier recovery made void and did not get rid of.
+    for (sequence, path) in &chain.folder.segments {
+        if walked.salvaged_before && *sequence >= start.first_segment { aside(path) } else { sweep(path) }
     }
     let Some(position) = walked.resume_after else { return };
     for live in &chain.live {

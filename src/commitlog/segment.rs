@@ -11,20 +11,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::frame::{FRAME_HEADER_BYTES, FrameSeed, le_u32, le_u64};
-use super::{DatabaseId, Log, Position, corrupt};
+use super::writer::Reached;
+use super::{DatabaseId, Log, Note, Position, corrupt};
 use crate::error::{Error, Result};
 use crate::io::{Vfs, VfsFile};
 use crate::planted::Bug;
 
 /// The format version of the segments written here.
-pub(crate) const FORMAT_VERSION: u32 = 1;
-/// Bytes of a segment's header; the first frame starts here.
-pub(crate) const SEGMENT_HEADER_BYTES: u32 = 64;
+pub(crate) const FORMAT_VERSION: u32 = 2;
+/// Bytes of the header of a segment that is made here; the first frame starts here.
+pub(crate) const SEGMENT_HEADER_BYTES: u32 = 96;
+/// The same of format version 1, without a note.
+pub(super) const SEGMENT_HEADER_BYTES_V1: u32 = 64;
 
 /// Higher sequences are not ours: nobody makes so many segments, and there must be room for the next.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 const MAGIC: [u8; 8] = *b"CHRONLOG";
 const HEADER: usize = SEGMENT_HEADER_BYTES as usize;
+const HEADER_V1: usize = SEGMENT_HEADER_BYTES_V1 as usize;
+const NOTE_CHECKSUM_AT: usize = HEADER - 4;
 /// Zeros are written in pieces of this size, in bytes.
 const ZEROS_BYTES: usize = 256 << 10;
 
@@ -42,9 +47,19 @@ impl Segment {
         self.header.sequence
     }
 
+    /// The file's length, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.header.size.into()
+    }
+
+    /// The segment as one that the log has reached.
+    pub(super) fn reached(&self, first_version: u64) -> Reached {
+        Reached { segment: self.header.sequence, first_version, bytes: self.header.size }
+    }
+
     /// Bytes of [`frame_bytes`](super::frame_bytes) that it is sure to take, whatever records come.
     pub(crate) fn usable_bytes(&self) -> u64 {
-        usable_bytes(SEGMENT_HEADER_BYTES, self.header.size)
+        usable_bytes(self.header.frames_at(), self.header.size)
     }
 }
 
@@ -82,6 +97,11 @@ impl SegmentMaker {
         SegmentMaker { log, sequence, incarnation, used }
     }
 
+    /// The log that it makes segments of.
+    pub(crate) fn log(&self) -> &Log {
+        &self.log
+    }
+
     /// Makes the next segment, durable in bytes and name: twice the bytes used of the one before and large enough for
     /// `wanted` bytes of [`frame_bytes`](super::frame_bytes), as far as the configured sizes allow.
     ///
@@ -97,8 +117,9 @@ impl SegmentMaker {
             incarnation: self.incarnation,
             resumes_after: None,
             size,
+            note: Some(self.log.note),
         };
-        let segment = make_segment(&self.log, header, |_| Ok(SEGMENT_HEADER_BYTES))?;
+        let segment = make_segment(&self.log, header, |_| Ok(header.frames_at()))?;
         self.sequence += 1;
         self.used = size;
         Ok(segment)
@@ -192,6 +213,8 @@ pub(super) struct SegmentHeader {
     pub(super) resumes_after: Option<Position>,
     /// The file's length in bytes.
     pub(super) size: u32,
+    /// What the log's owner had it keep; `None` in format version 1.
+    pub(super) note: Option<Note>,
 }
 
 /// Why bytes are no header of a segment of this log.
@@ -208,6 +231,15 @@ impl SegmentHeader {
         FrameSeed::new(&self.database_id, self.sequence, self.incarnation)
     }
 
+    /// Where the first frame starts.
+    pub(super) fn frames_at(&self) -> u32 {
+        match self.note {
+            Some(_) => SEGMENT_HEADER_BYTES,
+            None => SEGMENT_HEADER_BYTES_V1,
+        }
+    }
+
+    /// The header of a new segment, in the newest version.
     pub(super) fn encode(&self) -> [u8; HEADER] {
         let resumes = self.resumes_after.unwrap_or_default();
         let mut bytes = [0; HEADER];
@@ -220,13 +252,17 @@ impl SegmentHeader {
         bytes[48..56].copy_from_slice(&resumes.segment.to_le_bytes());
         bytes[56..60].copy_from_slice(&resumes.offset.to_le_bytes());
         let crc = crc32fast::hash(&bytes[..60]);
-        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes[60..HEADER_V1].copy_from_slice(&crc.to_le_bytes());
+        bytes[HEADER_V1..][..size_of::<Note>()].copy_from_slice(&self.note.unwrap_or_default());
+        let crc = note_checksum(&bytes);
+        bytes[NOTE_CHECKSUM_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
     /// The header in `bytes`, whichever database's it is.
     pub(super) fn decode(bytes: &[u8]) -> std::result::Result<Self, HeaderError> {
-        let Some(bytes) = bytes.first_chunk::<HEADER>() else {
+        let whole = bytes.first_chunk::<HEADER>();
+        let Some(bytes) = bytes.first_chunk::<HEADER_V1>() else {
             return Err(HeaderError::Damaged(0, "shorter than its header"));
         };
         if bytes[..8] != MAGIC {
@@ -235,11 +271,17 @@ impl SegmentHeader {
         if le_u32(bytes, 60) != crc32fast::hash(&bytes[..60]) {
             return Err(HeaderError::Damaged(0, "the header's checksum differs"));
         }
-        match le_u32(bytes, 8) {
-            FORMAT_VERSION => {}
-            0 => return Err(HeaderError::Damaged(8, "format version 0")),
-            newer => return Err(HeaderError::Newer(newer)),
-        }
+        let note = match (le_u32(bytes, 8), whole) {
+            (0, _) => return Err(HeaderError::Damaged(8, "format version 0")),
+            (1, _) => None,
+            (FORMAT_VERSION, Some(whole)) if le_u32(whole, NOTE_CHECKSUM_AT) == note_checksum(whole) => {
+                Some(std::array::from_fn(|i| whole[HEADER_V1 + i]))
+            }
+            (FORMAT_VERSION, _) => {
+                return Err(HeaderError::Damaged(HEADER_V1 as u64, "the note's checksum differs"));
+            }
+            (newer, _) => return Err(HeaderError::Newer(newer)),
+        };
         let resumes = Position { segment: le_u64(bytes, 48), offset: le_u32(bytes, 56) };
         let header = SegmentHeader {
             database_id: std::array::from_fn(|i| bytes[12 + i]),
@@ -247,8 +289,9 @@ impl SegmentHeader {
             sequence: le_u64(bytes, 32),
             incarnation: le_u64(bytes, 40),
             resumes_after: (resumes.segment != 0).then_some(resumes),
+            note,
         };
-        if header.size < SEGMENT_HEADER_BYTES || !header.size.is_multiple_of(8) {
+        if header.size < header.frames_at() || !header.size.is_multiple_of(8) {
             return Err(HeaderError::Damaged(28, "an impossible size"));
         }
         if resumes.segment >= header.sequence || !resumes.offset.is_multiple_of(8) {
@@ -330,10 +373,8 @@ impl LogFolder {
         let mut bytes = vec![0; ZEROS_BYTES];
         for path in self.segments.values() {
             let Some(file) = disk.open(path, false)? else { continue };
-            if read_header(&*file)?.is_err() {
-                return Ok(true);
-            }
-            let mut at = u64::from(SEGMENT_HEADER_BYTES);
+            let Ok(header) = read_header(&*file)? else { return Ok(true) };
+            let mut at = u64::from(header.frames_at());
             loop {
                 let len = file.read_at(at, &mut bytes)?;
                 if used_len(&bytes[..len]) > 0 {
@@ -358,21 +399,34 @@ impl LogFolder {
             .unwrap_or_else(|| path.with_extension("log.damaged"))
     }
 
-    /// The database id in the first valid segment header, if there is one: for a salvage whose superblock is gone.
+    /// Whose log it is: the database id in the first valid segment header, if there is one, and the owner's note, unless all of them are of
+    /// format version 1. For a salvage whose superblock is gone.
     ///
     /// # Errors
     /// [`Error::Io`]; [`Error::NewerFormat`] if a segment was written by a newer version.
-    pub(crate) fn database_id(&self, disk: &dyn Vfs) -> Result<Option<DatabaseId>> {
+    pub(crate) fn owner(&self, disk: &dyn Vfs) -> Result<Option<(DatabaseId, Option<Note>)>> {
+        let mut owner = None;
         for path in self.segments.values() {
             let Some(file) = disk.open(path, false)? else { continue };
             match read_header(&*file)? {
-                Ok(header) => return Ok(Some(header.database_id)),
+                Ok(SegmentHeader { database_id, note, .. }) => match &mut owner {
+                    None => owner = Some((database_id, note)),
+                    Some((id, known @ None)) if *id == database_id => *known = note,
+                    Some(_) => {}
+                },
                 Err(error @ HeaderError::Newer(_)) => return Err(error.at(path)),
                 Err(HeaderError::Damaged(..)) => {}
             }
         }
-        Ok(None)
+        Ok(owner)
     }
+}
+
+/// The checksum of a header's note, seeded with that of the bytes before it.
+fn note_checksum(header: &[u8; HEADER]) -> u32 {
+    let mut checksum = crc32fast::Hasher::new_with_initial(le_u32(header, 60));
+    checksum.update(&header[HEADER_V1..NOTE_CHECKSUM_AT]);
+    checksum.finalize()
 }
 
 /// Reads a file's header.

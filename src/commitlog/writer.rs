@@ -4,13 +4,14 @@
 //! * Bytes go to the log in order, and nothing is written twice.
 //! * `synced <= position`; every byte before `synced` was in a file when a sync of that file returned `Ok`.
 //! * After the first failed write or sync nothing is written or synced any more: what the disk holds is unknown.
+//! * `reached` ends with the segment of `position`; sequences go up in it, and versions do not go down.
 
 use std::collections::VecDeque;
 use std::path::Path;
 
 use super::frame::{FRAME_BYTES_MIN, FRAME_HEADER_BYTES, FrameHeader, Kind, frame_bytes};
 use super::segment::usable_bytes;
-use super::{Position, SEGMENT_HEADER_BYTES, Segment};
+use super::{LogStart, Position, Segment};
 use crate::error::{Error, Result};
 use crate::planted::{Bug, Planted};
 
@@ -38,13 +39,25 @@ impl<'a> Record<'a> {
     }
 }
 
-/// The end of the log. One owner writes; nothing in here waits for anything but the disk.
+/// A segment that counts and that the log has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reached {
+    pub(super) segment: u64,
+    /// The version of the first record that begins in it or in a later one. Pieces of the record before may precede it.
+    pub(super) first_version: u64,
+    /// The file's length in bytes.
+    pub(super) bytes: u32,
+}
+
+/// The end of the log, and where each of its segments begins. One owner writes; nothing in here waits for anything but the disk.
 #[derive(Debug)]
 pub(crate) struct LogWriter {
     /// The segment that is written, and those that come after it. Empty only if none was ever pushed.
     segments: VecDeque<Segment>,
     /// Full segments with bytes that are not synced.
     left: Vec<Segment>,
+    /// The segments from the first that is needed to the one that is written.
+    reached: VecDeque<Reached>,
     /// Whether the segment that is written has bytes that are not synced.
     dirty: bool,
     position: Position,
@@ -58,12 +71,19 @@ pub(crate) struct LogWriter {
 }
 
 impl LogWriter {
-    /// A writer that goes on at `start`, before which all is synced, after record `last_version`. The segment of `start` must be
-    /// pushed first.
-    pub(super) fn new(start: Position, last_version: u64, planted: Planted) -> Self {
+    /// A writer that goes on at `start`, before which all is synced, after record `last_version`. The last segment of `reached` is
+    /// that of `start`, which must be pushed first.
+    pub(super) fn new(
+        reached: VecDeque<Reached>,
+        start: Position,
+        last_version: u64,
+        planted: Planted,
+    ) -> Self {
+        debug_assert!(reached.back().is_some_and(|last| last.segment == start.segment));
         LogWriter {
             segments: VecDeque::new(),
             left: Vec::new(),
+            reached,
             dirty: false,
             position: start,
             synced: start,
@@ -138,6 +158,35 @@ impl LogWriter {
         self.synced_version
     }
 
+    /// Where the log may begin for somebody who needs the records above `version` only: with the last segment from which all of them
+    /// can be read. Versions above [`LogWriter::synced_version`] are taken for that one, so nothing that is not synced is ever before
+    /// the first segment. If records above `version` are gone already, the log as it is.
+    pub(crate) fn start_after(&self, version: u64) -> LogStart {
+        let next = version.min(self.synced_version).saturating_add(1);
+        let behind = self.reached.partition_point(|reached| reached.first_version <= next);
+        let first = self.reached.get(behind.saturating_sub(1));
+        let (first_segment, first_version) =
+            first.map_or((self.position.segment, next), |first| (first.segment, first.first_version));
+        LogStart { first_segment, first_version, synced: self.synced, synced_version: self.synced_version }
+    }
+
+    /// Forgets the segments before `first`, which were removed; returns the bytes of their files.
+    pub(crate) fn forget_before(&mut self, first: u64) -> u64 {
+        debug_assert!(
+            self.left.iter().all(|segment| segment.sequence() >= first),
+            "only what is synced goes"
+        );
+        let gone = self.reached.partition_point(|reached| reached.segment < first);
+        self.reached.drain(..gone).map(|reached| u64::from(reached.bytes)).sum()
+    }
+
+    /// Bytes of the files of the segments that count, and of those that were pushed and are still empty.
+    pub(crate) fn bytes_on_disk(&self) -> u64 {
+        let reached = self.reached.iter().map(|reached| u64::from(reached.bytes));
+        let empty = self.segments.iter().skip(1).map(Segment::bytes);
+        reached.chain(empty).sum()
+    }
+
     /// Bytes of [`frame_bytes`] that the pushed segments are sure to take.
     pub(crate) fn free_bytes(&self) -> u64 {
         let mut segments = self.segments.iter();
@@ -160,7 +209,8 @@ impl LogWriter {
         let mut rest = record.payload;
         let mut split = false;
         loop {
-            let room = self.room()?;
+            // What is left of a split record goes on in the next segment, and the record behind it is the first to begin there.
+            let room = self.room(record.version + u64::from(split))?;
             if frame_bytes(rest.len() as u64) <= u64::from(room) {
                 let kind = if split { Kind::Last } else { Kind::Whole };
                 let crc = if split { crc32fast::hash(rest) } else { record.payload_crc };
@@ -176,8 +226,9 @@ impl LogWriter {
         }
     }
 
-    /// The bytes left in the segment that is written, after moving on to the next if they are too few for a frame.
-    fn room(&mut self) -> Result<u32> {
+    /// The bytes left in the segment that is written, after moving on to the next if they are too few for a frame. There the first
+    /// record to begin is `first_version`.
+    fn room(&mut self, first_version: u64) -> Result<u32> {
         loop {
             let Some(current) = self.segments.front() else { return Err(Error::Stopped { cause: None }) };
             let room = current.header.size.saturating_sub(self.offset_in(current));
@@ -194,7 +245,8 @@ impl LogWriter {
                 self.left.extend(full);
             }
             if let Some(next) = self.segments.front() {
-                self.position = Position { segment: next.sequence(), offset: SEGMENT_HEADER_BYTES };
+                self.position = Position { segment: next.sequence(), offset: next.header.frames_at() };
+                self.reached.push_back(next.reached(first_version));
             }
         }
     }
@@ -260,6 +312,10 @@ impl LogWriter {
 
     /// Where writing goes on in the first pushed segment.
     fn offset_in(&self, segment: &Segment) -> u32 {
-        if segment.sequence() == self.position.segment { self.position.offset } else { SEGMENT_HEADER_BYTES }
+        if segment.sequence() == self.position.segment {
+            self.position.offset
+        } else {
+            segment.header.frames_at()
+        }
     }
 }

@@ -60,7 +60,8 @@ fn every_flipped_bit_is_noticed_or_harmless() {
         let segment = if path == super::path(1) { 1 } else { 2 };
         for byte in 0..len {
             let offset = byte as u32;
-            let frames_end = if segment == 1 { u32::MAX } else { sample.closed.synced.offset + 64 };
+            let frames_end =
+                if segment == 1 { u32::MAX } else { sample.closed.synced.offset + SEGMENT_HEADER_BYTES };
             // All bits near frame headers, one in each byte of the long payload, few of the empty rest.
             let dense = offset < 600 || segment == 2 && offset < frames_end;
             let bits: &[u32] = match () {
@@ -116,7 +117,7 @@ fn missing_swapped_stale_and_foreign_segments_are_noticed() {
             change(disk, &path(2), |bytes| *bytes = one.clone());
         }),
         ("the first is from before the second record", &|disk| {
-            change(disk, &path(1), |bytes| bytes[64 + 144..].fill(0));
+            change(disk, &path(1), |bytes| bytes[SEGMENT_HEADER_BYTES as usize + 144..].fill(0));
         }),
     ];
     for (what, damage) in damage {
@@ -135,14 +136,14 @@ fn newer_format_is_refused_and_untouched() {
     let sample = sample();
     let disk = copy(&sample.disk);
     change(&disk, &path(2), |bytes| {
-        bytes[8] = 2;
+        bytes[8] = 3;
         let crc = crc32fast::hash(&bytes[..60]);
         bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     });
     let before = disk.fingerprint();
     for mode in [Recovery::Strict, Recovery::Salvage] {
         let opened = recover_all(&log_on(&disk, Planted::default()), &sample.closed, mode);
-        assert!(matches!(opened, Err(Error::NewerFormat { found: 2, supported: 1, .. })), "{mode:?}");
+        assert!(matches!(opened, Err(Error::NewerFormat { found: 3, supported: 2, .. })), "{mode:?}");
     }
     assert_eq!(disk.fingerprint(), before);
 }

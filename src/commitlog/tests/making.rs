@@ -20,8 +20,8 @@ fn segment_is_as_large_as_is_wanted() {
     let disk = SimulatedDisk::new(1);
     disk.create_dir_all(DIR.as_ref()).expect("room");
     let log = Log { sizes: SegmentSizes::default(), ..log_on(&disk, Planted::default()) };
-    let (writer, mut maker) = log.create().expect("room");
-    assert_eq!(writer.free_bytes(), (256 << 10) - 64 - 40);
+    let (writer, mut maker) = log.create(0).expect("room");
+    assert_eq!(writer.free_bytes(), (256 << 10) - 96 - 40);
     let segment = maker.make(3 << 20).expect("room");
     assert_eq!(segment.header.size, 4 << 20);
     assert!(segment.usable_bytes() >= 3 << 20);

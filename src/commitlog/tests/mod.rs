@@ -9,9 +9,11 @@ mod crash;
 mod damage;
 mod format;
 mod making;
+mod removal;
 mod salvage;
 
 const ID: DatabaseId = *b"0123456789abcdef";
+const NOTE: Note = *b"twenty-eight bytes of a note";
 const DIR: &str = "/db";
 
 /// A log with segments from 16 to 32 KiB.
@@ -20,6 +22,7 @@ fn log_on(disk: &SimulatedDisk, planted: Planted) -> Log {
         disk: Arc::new(disk.clone()),
         dir: DIR.into(),
         database_id: ID,
+        note: NOTE,
         sizes: SegmentSizes::new(16 << 10, 32 << 10).expect("valid sizes"),
         planted,
     }
@@ -29,7 +32,7 @@ fn log_on(disk: &SimulatedDisk, planted: Planted) -> Log {
 fn disk_with_log(planted: Planted) -> SimulatedDisk {
     let disk = SimulatedDisk::new(1);
     disk.create_dir_all(DIR.as_ref()).expect("room for a folder");
-    log_on(&disk, planted).create().expect("room for a log");
+    log_on(&disk, planted).create(0).expect("room for a log");
     copy(&disk)
 }
 

@@ -24,8 +24,8 @@ fn sample() -> (SimulatedDisk, Records, LogStart) {
 type Damaging = fn(&SimulatedDisk);
 
 const DAMAGE: &[(&str, Damaging, u64)] = &[
-    ("a payload", |disk| change(disk, &path(1), |bytes| bytes[64 + 1_500] ^= 1), 1),
-    ("a frame header", |disk| change(disk, &path(2), |bytes| bytes[64 + 8_000..][..1_100].fill(0xaa)), 3),
+    ("a payload", |disk| change(disk, &path(1), |bytes| bytes[96 + 1_500] ^= 1), 1),
+    ("a frame header", |disk| change(disk, &path(2), |bytes| bytes[96 + 8_000..][..1_100].fill(0xaa)), 3),
     (
         "two segments",
         |disk| [1, 3].map(path).iter().for_each(|path| change(disk, path, |bytes| bytes[300] ^= 1)),
@@ -33,12 +33,14 @@ const DAMAGE: &[(&str, Damaging, u64)] = &[
     ),
     ("a segment header", |disk| change(disk, &path(2), |bytes| bytes[30] ^= 1), 0),
     ("the first header", |disk| change(disk, &path(1), |bytes| bytes[0] ^= 1), 0),
+    ("a note", |disk| change(disk, &path(2), |bytes| bytes[70] ^= 1), 0),
+    ("the last note", |disk| change(disk, &path(3), |bytes| bytes[95] ^= 1), 0),
     ("the last header", |disk| change(disk, &path(3), |bytes| bytes[0] ^= 1), 0),
     ("a missing segment", |disk| disk.remove(&path(2)).expect("it goes"), 33),
     ("the missing first", |disk| disk.remove(&path(1)).expect("it goes"), 17),
     ("the missing last", |disk| disk.remove(&path(3)).expect("it goes"), 16),
     ("a short segment", |disk| change(disk, &path(2), |bytes| bytes.truncate(20_000)), 14),
-    ("zeros", |disk| change(disk, &path(2), |bytes| bytes[64..].fill(0)), 33),
+    ("zeros", |disk| change(disk, &path(2), |bytes| bytes[96..].fill(0)), 33),
     ("an emptied segment", |disk| change(disk, &path(1), |bytes| bytes.clear()), 17),
 ];
 
@@ -170,7 +172,7 @@ fn a_record_that_is_rejected_is_an_error_with_its_place_or_one_lost_version() {
         };
         match recover(&log, &closed, Recovery::Strict, &mut take) {
             Err(Error::Corrupt { path, offset, reason, .. }) => {
-                assert!(path.extension().is_some_and(|extension| extension == "log") && offset >= 64);
+                assert!(path.extension().is_some_and(|extension| extension == "log") && offset >= 96);
                 assert_eq!(reason, "it makes no sense");
             }
             other => panic!("version {rejected}: {other:?}"),
