@@ -12,7 +12,7 @@ use crate::snapshot::Snapshot;
 use crate::sync::Arc;
 
 use super::block::{Block, Point, Points};
-use super::sealed::{Encoded, Sealed};
+use super::sealed::{Encoded, Place, Sealed};
 use super::spans::Spans;
 use super::stack::Stack;
 
@@ -29,10 +29,36 @@ pub struct Blocks {
     left: Option<Cover>,
     /// Partitions born later are left out.
     frozen: Option<Version>,
-    front: Option<Stack<SealedStream>>,
-    back: Option<Stack<SealedStream>>,
+    front: Begun,
+    back: Begun,
     /// To be reported before anything else.
     error: Option<Error>,
+}
+
+/// What was begun at one end.
+#[derive(Default)]
+struct Begun {
+    stack: Option<Stack<SealedStream>>,
+    /// The volume whose stream was read last, and places in that stream: a block that partitions cut into pieces is decoded once, not once for
+    /// each piece.
+    volume: Option<VolumeId>,
+    places: Vec<Place>,
+}
+
+impl Begun {
+    /// Goes on with the next piece, which has this volume.
+    fn go_on(&mut self, volume: Option<VolumeId>, mut stack: Option<Stack<SealedStream>>) {
+        if let Some(before) = self.stack.as_mut().and_then(Stack::sealed) {
+            self.places = before.take_known();
+        }
+        if volume.is_some() && volume != self.volume {
+            (self.volume, self.places) = (volume, Vec::new());
+        }
+        if let Some(sealed) = stack.as_mut().and_then(Stack::sealed) {
+            sealed.tell(std::mem::take(&mut self.places));
+        }
+        self.stack = stack;
+    }
 }
 
 impl std::fmt::Debug for Blocks {
@@ -53,7 +79,8 @@ impl Blocks {
 
     fn over(snapshot: Snapshot, source: Option<(Metric, Arc<PartitionMap>)>, cover: Cover) -> Self {
         let left = source.is_some().then_some(cover);
-        Blocks { snapshot, cover, source, left, frozen: None, front: None, back: None, error: None }
+        let (front, back) = (Begun::default(), Begun::default());
+        Blocks { snapshot, cover, source, left, frozen: None, front, back, error: None }
     }
 
     /// As [`Blocks::new`], of what was frozen at a version: without partitions that are younger.
@@ -84,7 +111,8 @@ impl Blocks {
         let part = piece.cover.within(left);
         let Opened { stack, error } = self.open(metric, &piece, part);
         self.left = (part.last < left.last).then(|| Cover { first: part.last + 1, ..left });
-        (self.front, self.error) = (stack, error);
+        self.front.go_on(piece.sealed, stack);
+        self.error = error;
         true
     }
 
@@ -95,7 +123,8 @@ impl Blocks {
         let part = piece.cover.within(left);
         let Opened { stack, error } = self.open(metric, &piece, part);
         self.left = (part.first > left.first).then(|| Cover { last: part.first - 1, ..left });
-        (self.back, self.error) = (stack, error);
+        self.back.go_on(piece.sealed, stack);
+        self.error = error;
         true
     }
 }
@@ -169,11 +198,11 @@ impl Iterator for Blocks {
             if let Some(error) = self.error.take() {
                 return Some(Err(error));
             }
-            if let Some(block) = self.front.as_mut().and_then(Iterator::next) {
+            if let Some(block) = self.front.stack.as_mut().and_then(Iterator::next) {
                 return Some(block);
             }
             if !self.open_front() {
-                return self.back.as_mut()?.next();
+                return self.back.stack.as_mut()?.next();
             }
         }
     }
@@ -185,11 +214,11 @@ impl DoubleEndedIterator for Blocks {
             if let Some(error) = self.error.take() {
                 return Some(Err(error));
             }
-            if let Some(block) = self.back.as_mut().and_then(DoubleEndedIterator::next_back) {
+            if let Some(block) = self.back.stack.as_mut().and_then(DoubleEndedIterator::next_back) {
                 return Some(block);
             }
             if !self.open_back() {
-                return self.front.as_mut()?.next_back();
+                return self.front.stack.as_mut()?.next_back();
             }
         }
     }

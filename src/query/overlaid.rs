@@ -46,6 +46,11 @@ impl<L: Source, U: Source> Overlaid<L, U> {
         Overlaid { lower: Held::new(lower), upper: Held::new(upper), hidden: tombstones, lost: None }
     }
 
+    /// The lower source.
+    pub(crate) fn lower(&mut self) -> &mut L {
+        &mut self.lower.source
+    }
+
     fn step(&mut self, end: End) -> Option<Result<Block>> {
         if let Err(error) = self.fetch(end) {
             return Some(Err(error));

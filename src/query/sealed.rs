@@ -40,6 +40,8 @@ pub(crate) struct Sealed<E> {
     stream: E,
     cover: Cover,
     rest: Rest,
+    /// Places before the range, ascending: those that were told, and those that were passed.
+    known: Vec<Place>,
     lost: Option<Cover>,
 }
 
@@ -61,7 +63,7 @@ struct Piece {
 
 /// A place between two points.
 #[derive(Clone, Copy, Debug)]
-struct Place {
+pub(crate) struct Place {
     state: DecoderState,
     /// The time of the point before; none at the start.
     last: Option<i64>,
@@ -72,7 +74,24 @@ impl<E: Encoded> Sealed<E> {
     pub(crate) fn new(stream: E, cover: Cover) -> Self {
         let state = Decoder::new(stream.bytes(), stream.coding()).state();
         let rest = Rest::Behind(Place { state, last: None });
-        Sealed { stream, cover, rest, lost: None }
+        Sealed { stream, cover, rest, known: Vec::new(), lost: None }
+    }
+
+    /// Tells places in the stream, ascending, before anything is read: it begins at the last of them that is before its range.
+    ///
+    /// A stream has no index. Where partitions cut a sealed block into many pieces, each would else be found by decoding all before it.
+    pub(crate) fn tell(&mut self, mut places: Vec<Place>) {
+        places.truncate(places.partition_point(|place| place.last < Some(self.cover.first)));
+        if let Some(place) = places.last() {
+            self.rest = Rest::Behind(*place);
+        }
+        self.known = places;
+    }
+
+    /// Places for the one who reads the next piece of the stream from the same end: where the front arrived, or what the back passed before its
+    /// range.
+    pub(crate) fn take_known(&mut self) -> Vec<Place> {
+        std::mem::take(&mut self.known)
     }
 
     /// Decodes up to `points` points at `place`, which moves behind them, to the end of `block`. 0 at the end of the stream. Points before
@@ -114,8 +133,9 @@ impl<E: Encoded> Sealed<E> {
                 break Ok(());
             }
             if block.len() == PIECE_POINTS {
-                if end.last >= Some(self.cover.first) {
-                    pieces.push_back(Piece { begin, points: PIECE_POINTS });
+                match end.last >= Some(self.cover.first) {
+                    true => pieces.push_back(Piece { begin, points: PIECE_POINTS }),
+                    false => self.known.push(end),
                 }
                 begin = end;
                 block.truncate(0);
@@ -162,11 +182,15 @@ impl<E: Encoded> Iterator for Sealed<E> {
     fn next(&mut self) -> Option<Result<Block>> {
         loop {
             let block = match &mut self.rest {
-                Rest::Behind(place) => {
-                    let mut place = *place;
+                Rest::Behind(begin) => {
+                    let begin = *begin;
+                    let mut place = begin;
                     let mut block = Block::new();
                     let step = self.step(&mut place, STEP_POINTS, &mut block);
                     let is_last = !matches!(step, Ok(1..)) || place.last >= Some(self.cover.last);
+                    if is_last {
+                        self.known = vec![begin];
+                    }
                     self.rest = if is_last { DONE } else { Rest::Behind(place) };
                     match step {
                         Ok(_) => Ok(self.cut(block)),
@@ -308,6 +332,33 @@ mod tests {
             }
         }
 
+        /// However a range is cut into pieces, each reads with what is known from the one before as it does alone.
+        #[test]
+        fn what_is_known_of_a_stream_changes_nothing(
+            points in points(), mut cuts in prop::collection::vec(-250..700i64, 0..12), cut in prop::option::of(0..1_000usize),
+            is_back in any::<bool>(), from_back in prop::collection::vec(any::<bool>(), 0..30),
+        ) {
+            let mut stream = Stream::of(&points);
+            if let Some(left) = cut {
+                stream.0.truncate(stream.0.len() * left / 1_000);
+            }
+            cuts.sort_unstable();
+            let mut pieces: Vec<Cover> =
+                cuts.windows(2).map(|cut| Cover { first: cut[0], last: cut[1] - 1 }).collect();
+            pieces.retain(|piece| piece.first <= piece.last);
+            if is_back {
+                pieces.reverse();
+            }
+            let mut known = Vec::new();
+            for piece in pieces {
+                let alone = checks::read(Sealed::new(stream.clone(), piece), &[]);
+                let mut sealed = Sealed::new(stream.clone(), piece);
+                sealed.tell(std::mem::take(&mut known));
+                prop_assert_eq!(checks::read(&mut sealed, if is_back { &[true; 700] } else { &from_back }), alone);
+                known = sealed.take_known();
+            }
+        }
+
         /// Whatever the bytes, there is an end, and what comes is ascending, the same from both ends, and in the range.
         #[test]
         fn any_bytes_can_be_read(
@@ -353,6 +404,30 @@ mod tests {
         let Rest::Marked { pieces, last: None } = &sealed.rest else { panic!("{:?}", sealed.rest) };
         assert!(pieces.len() <= 1);
         assert!(sealed.next_back().is_none() && sealed.next().is_none());
+    }
+
+    #[test]
+    fn a_piece_begins_near_where_the_one_before_ended() {
+        let stream = Stream::of(&seconds(0..10_000));
+        let cover = |piece: i64| Cover {
+            first: piece * 100 * 1_000_000_000,
+            last: (piece * 100 + 99) * 1_000_000_000,
+        };
+        for pieces in [(0..100).collect::<Vec<_>>(), (0..100).rev().collect()] {
+            let is_back = pieces[0] > 0;
+            let mut known = Vec::new();
+            for (number, piece) in pieces.into_iter().enumerate() {
+                let mut sealed = Sealed::new(stream.clone(), cover(piece));
+                sealed.tell(std::mem::take(&mut known));
+                let Rest::Behind(begin) = &sealed.rest else { panic!("{:?}", sealed.rest) };
+                let behind = begin.last.map_or(0, |last| last / 1_000_000_000 + 1);
+                let before = (piece * 100 - behind) as usize;
+                assert!(before < PIECE_POINTS || number == 0, "{before} points are decoded for nothing");
+                let read = checks::read(&mut sealed, &[is_back; 100]);
+                assert_eq!(read.points, seconds(piece * 100..piece * 100 + 100));
+                known = sealed.take_known();
+            }
+        }
     }
 
     #[test]

@@ -16,6 +16,12 @@ pub(crate) trait Source: DoubleEndedIterator<Item = Result<Block>> {
     fn lost(&self) -> Option<Cover>;
 }
 
+impl<S: Source> Source for &mut S {
+    fn lost(&self) -> Option<Cover> {
+        (**self).lost()
+    }
+}
+
 /// One of the two ends of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {

@@ -11,7 +11,6 @@ use super::spans::Spans;
 
 /// A sealed stream or a partition, with any number of partitions over it. All are read within the same range of time.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a partition alone is the usual case, and needs no allocation")]
 pub(crate) enum Stack<E> {
     /// The bottom of a sealed block.
     Sealed(Sealed<E>),
@@ -29,6 +28,15 @@ impl<E: Encoded> Stack<E> {
         }
         let tombstones = upper.tombstones().clone();
         Stack::Overlaid(Box::new(Overlaid::new(self, upper, tombstones)))
+    }
+
+    /// The sealed stream at the bottom, if it is read.
+    pub(crate) fn sealed(&mut self) -> Option<&mut Sealed<E>> {
+        match self {
+            Stack::Sealed(stream) => Some(stream),
+            Stack::Spans(_) => None,
+            Stack::Overlaid(layers) => layers.lower().sealed(),
+        }
     }
 }
 
