@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chronolith::io::{Mapping, MemoryDisk, SimulatedDisk, Vfs, VfsFile, VfsLock};
-use chronolith::{Database, Durability, Error, Metric, Options, Timestamp};
+use chronolith::{Database, Durability, Error, Metric, Options, Timestamp, Trouble};
 
 const LIMIT: u64 = 4 << 20;
 const BATCH: usize = 10_000;
@@ -48,15 +48,43 @@ fn assert_all(db: &Database, metric: &Metric, points: usize) {
     assert_eq!(next, points);
 }
 
-/// Ingests so many points in an order, and returns the most memory that was seen.
+/// Tells the sampling thread that all is done, also when a test fails.
+struct End<'a>(&'a AtomicBool);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Ingests so many points in an order, and returns the most memory that was seen, also while blocks are installed: what `health` says of
+/// counted bytes takes no lock that an install or a commit holds.
 fn ingest(order: &[usize]) -> u64 {
     let db = options().open_on(Arc::new(MemoryDisk::default()), "/db").expect("it opens");
     let metric = db.metric("m").expect("valid");
-    let mut most = 0;
-    for batch in order.chunks(BATCH) {
-        commit(&db, &metric, batch).expect("room is made");
-        most = most.max(db.stats().memory_bytes);
-    }
+    let done = AtomicBool::new(false);
+    let most = std::thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::SeqCst) {
+                for trouble in db.health().troubles() {
+                    if let Trouble::MemoryFull { bytes, .. } = trouble {
+                        most = most.max(*bytes);
+                    }
+                }
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            most
+        });
+        let end = End(&done);
+        let mut most = 0;
+        for batch in order.chunks(BATCH) {
+            commit(&db, &metric, batch).expect("room is made");
+            most = most.max(db.stats().memory_bytes);
+        }
+        drop(end);
+        most.max(sampler.join().expect("no panic"))
+    });
     assert_all(&db, &metric, order.len());
     assert!(db.stats().memory_bytes <= LIMIT);
     most
@@ -311,6 +339,37 @@ fn memory_that_a_snapshot_keeps_is_not_sealed_again_and_again() {
     drop(snapshot);
     assert!(db.stats().memory_bytes < LIMIT / 4);
     assert_all(&db, &metric, done);
+}
+
+#[test]
+fn what_is_around_a_stream_counts() {
+    let db = options().open_in_memory().expect("it opens");
+    let metric = db.metric("m").expect("valid");
+    // A point in each block: streams of a few bytes.
+    let points = 2_000;
+    for block in 0..points {
+        db.append(&metric, Timestamp::from_secs(7_200 * block), 1.0).expect("room");
+    }
+    let (stats, blocks) = (db.stats(), db.blocks_in_memory());
+    assert!(stats.memory_bytes > 200 * points as u64, "{stats:?}");
+    let surveyed: u64 = blocks.iter().map(|block| block.bytes).sum();
+    assert!(surveyed.abs_diff(stats.memory_bytes) < 1_024, "sealing would free {surveyed}: {stats:?}");
+}
+
+#[test]
+fn tombstones_count() {
+    let db = options().open_in_memory().expect("it opens");
+    let metric = db.metric("m").expect("valid");
+    commit(&db, &metric, &(0..BATCH).collect::<Vec<_>>()).expect("room");
+    let before = db.stats().memory_bytes;
+    for index in (0..BATCH).step_by(4) {
+        let mut txn = db.begin_write();
+        txn.delete(&metric, at(index)..at(index + 1)).expect("staged");
+        txn.commit().expect("commits");
+    }
+    let stats = db.stats();
+    assert_eq!(stats.tombstones, BATCH as u64 / 4);
+    assert!(stats.memory_bytes > before + 32 * stats.tombstones, "{before}, then {stats:?}");
 }
 
 #[test]

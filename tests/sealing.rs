@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use chronolith::fileset::{Volume, VolumeFile, VolumeName, VolumeSpec, VolumeWriter};
-use chronolith::io::{Call, CallKind, SimulatedDisk, Vfs};
+use chronolith::io::{Call, CallKind, CutState, SimulatedDisk, Vfs};
 use chronolith::m3tsz::{Decoder, EncoderOptions};
 use chronolith::planted::Bug;
 use chronolith::{Database, Durability, Metric, Options, Snapshot, Timestamp};
@@ -91,6 +91,12 @@ impl Store {
         std::mem::replace(&mut self.db, in_memory).close().expect("closes");
         let disk = Arc::new(self.disk.clone());
         self.db = self.options.clone().open_on(disk, DIR).expect("opens again");
+    }
+
+    /// All files of volumes, complete or not.
+    fn data_files(&self) -> Vec<PathBuf> {
+        let files = self.disk.files().into_iter().map(|(path, _)| path);
+        files.filter(|path| path.starts_with(Path::new(DIR).join("data"))).collect()
     }
 
     /// The starts of the blocks that have volumes, in seconds after midnight, with the names of their folders.
@@ -271,37 +277,87 @@ fn a_cursor_goes_on_while_its_blocks_are_sealed_and_refreshed() {
     assert_eq!(found, [wanted.clone(), wanted]);
 }
 
+/// The points of all volumes, by ID, read as M3 reads them: there are no supplements on this disk, and each stream is found through bloom filter,
+/// summaries and index. All must verify.
+fn read_as_m3(
+    disk: &SimulatedDisk,
+    wanted_blocks: &[(&str, i64, i64)],
+) -> BTreeMap<String, BTreeMap<i64, u64>> {
+    let disk = disk.after_power_cut(CutState::All, 0);
+    let mut found = BTreeMap::<String, BTreeMap<i64, u64>>::new();
+    let mut blocks = Vec::new();
+    for (folder, name) in volumes(&disk, Path::new(DIR)) {
+        let with_supplement = Volume::open(&disk, &folder, name).expect("opens");
+        assert!(with_supplement.supplement().is_some());
+        assert_eq!(with_supplement.verify().len(), 0, "{:?}", with_supplement.verify());
+        disk.remove(&folder.join(name.supplement_file_name())).expect("removes");
+        let volume = Volume::open(&disk, &folder, name).expect("opens");
+        assert!(volume.supplement().is_none());
+        assert_eq!(volume.verify().len(), 0, "{:?}", volume.verify());
+        let block_size = volume.info().expect("it has one").block_size / SECOND;
+        let folder = folder.strip_prefix(Path::new(DIR).join("data")).expect("below").display().to_string();
+        blocks.push((folder, name.block_start / SECOND - DAY, block_size));
+        for entry in volume.entries() {
+            let id = entry.expect("sound").id().to_vec();
+            let stream = volume.stream_of(&id).expect("sound").expect("it is there");
+            let mut decoder = Decoder::new(stream, EncoderOptions::default().values);
+            let points = found.entry(String::from_utf8(id).expect("a name")).or_default();
+            let before = points.len();
+            let mut decoded = 0;
+            while let Some(point) = decoder.next_point() {
+                let point = point.expect("decodes");
+                assert!(
+                    (name.block_start..name.block_start + block_size * SECOND).contains(&point.timestamp)
+                );
+                points.insert(point.timestamp, point.value.to_bits());
+                decoded += 1;
+            }
+            assert_eq!(points.len(), before + decoded, "no time is in two volumes");
+        }
+    }
+    let wanted: Vec<_> =
+        wanted_blocks.iter().map(|(folder, start, length)| ((*folder).to_owned(), *start, *length)).collect();
+    assert_eq!(blocks, wanted);
+    found
+}
+
 #[test]
 fn volumes_are_sound_and_are_read_by_id_without_the_supplement() {
     let mut store = Store::new(options());
+    let wanted = |store: &Store| -> BTreeMap<String, BTreeMap<i64, u64>> {
+        let values = |points: &Points| points.iter().map(|(at, (bits, _))| (*at, *bits)).collect();
+        store.content.metrics.iter().map(|(id, points)| (id.clone(), values(points))).collect()
+    };
     for (id, value) in [("a", 1.5), ("b", 2.5), ("c", f64::NAN)] {
         store.put(id, (1..BLOCK).step_by(17), value);
     }
     store.seal();
+    let mut blocks = vec![("default/0", 0, BLOCK)];
+    assert_eq!(read_as_m3(&store.disk, &blocks), wanted(&store), "plain");
+
     store.put("b", [5, 18], 9.0);
+    store.put("late", [7], -0.0);
     store.seal();
-    for (folder, name) in volumes(&store.disk, Path::new(DIR)) {
-        let damage = Volume::open(&store.disk, &folder, name).expect("opens").verify();
-        assert!(damage.is_empty(), "{damage:?}");
-        // As M3 has it, which knows of no supplement.
-        store.disk.remove(&folder.join(name.supplement_file_name())).expect("removes");
-        let volume = Volume::open(&store.disk, &folder, name).expect("opens");
-        assert!(volume.supplement().is_none());
-        assert_eq!(volume.info().expect("it has one").block_size, BLOCK * SECOND);
-        let ids: Vec<_> = volume.entries().map(|entry| entry.expect("sound").id().to_vec()).collect();
-        assert_eq!(ids, [b"a", b"b", b"c"]);
-        for (id, wanted) in &store.content.metrics {
-            let stream = volume.stream_of(id.as_bytes()).expect("sound").expect("it is there");
-            let mut decoder = Decoder::new(stream, EncoderOptions::default().values);
-            let mut found = BTreeMap::new();
-            while let Some(point) = decoder.next_point() {
-                let point = point.expect("decodes");
-                found.insert(point.timestamp, point.value.to_bits());
-            }
-            assert_eq!(found, wanted.iter().map(|(at, (bits, _))| (*at, *bits)).collect());
-        }
+    assert_eq!(read_as_m3(&store.disk, &blocks), wanted(&store), "with late writes");
+
+    // A day that is over, in one, and the next, which is not.
+    for (id, value) in [("a", 3.5), ("wide", f64::INFINITY)] {
+        store.put(id, (DAY_SECONDS..2 * DAY_SECONDS).step_by(601), value);
     }
+    store.put("a", [2 * DAY_SECONDS + 3_600], 4.5);
+    store.seal();
+    blocks.extend([("default/0", 2 * DAY_SECONDS, BLOCK), ("default@1d/0", DAY_SECONDS, DAY_SECONDS)]);
+    assert_eq!(read_as_m3(&store.disk, &blocks), wanted(&store), "widened");
+
+    store.put("wide", [DAY_SECONDS + 1, DAY_SECONDS + 601], 0.5);
+    store.delete("a", DAY_SECONDS + 1_000, DAY_SECONDS + 5_000);
+    store.seal();
+    assert_eq!(read_as_m3(&store.disk, &blocks), wanted(&store), "widened, with late writes and deletes");
+
     // The database finds them by their IDs as well.
+    for (folder, name) in volumes(&store.disk, Path::new(DIR)) {
+        store.disk.remove(&folder.join(name.supplement_file_name())).expect("removes");
+    }
     store.check();
 }
 
@@ -331,11 +387,45 @@ fn dropped_metrics_leave_no_points_on_disk_after_a_refresh() {
     store.seal();
     store.drop_metric("m");
     store.db.refresh(..).expect("refreshes");
-    store.seal();
-    for (folder, name) in volumes(&store.disk, Path::new(DIR)) {
-        let volume = Volume::open(&store.disk, &folder, name).expect("opens");
-        assert_eq!(volume.entries().count(), 0);
+    assert_eq!(store.data_files(), Vec::<PathBuf>::new());
+    store.check();
+}
+
+#[test]
+fn a_block_without_points_leaves_no_files() {
+    let mut store = Store::new(options().install_slice_metrics(1));
+    // Never sealed, sealed, and sealed with a metric that keeps its points.
+    for id in ["m", "n"] {
+        store.put(id, [0, 60, BLOCK, BLOCK + 60, 2 * BLOCK], 1.0);
     }
+    store.db.seal(at(BLOCK)..).expect("seals");
+    assert_eq!(store.data_files().len(), 16);
+    let old = (store.db.snapshot(), store.content.clone());
+    // Point by point, so that there are tombstones over what is there.
+    for id in ["m", "n"] {
+        for second in [0, 60, BLOCK, BLOCK + 60] {
+            store.delete(id, second, second + 1);
+        }
+    }
+    store.delete("n", 2 * BLOCK, 2 * BLOCK + 1);
+    assert_eq!(store.seal(), 3);
+    assert_same(&read(&store.db.snapshot()).expect("reads"), &store.content, "sealed");
+    assert_same(&read(&old.0).expect("reads"), &old.1, "an old snapshot");
+    assert_eq!(store.db.stats().volumes, 1, "that of the block with points");
+    drop(old);
+    store.seal();
+    assert_eq!(store.blocks(), [("default/0".to_owned(), 2 * BLOCK)]);
+    assert_eq!(store.data_files().len(), 8, "of no other volume, not even in part");
+    let in_memory = |store: &Store| (store.db.stats().points, store.db.stats().tombstones);
+    assert_eq!(in_memory(&store), (0, 0));
+    store.check();
+    assert_eq!((in_memory(&store), store.db.stats().volumes), ((0, 0), 1));
+    // What is written there afterwards is sealed like anything else.
+    store.put("n", [30, BLOCK], 2.0);
+    store.check();
+    assert_eq!(store.seal(), 2);
+    store.check();
+    assert_eq!((in_memory(&store), store.blocks().len()), ((0, 0), 3));
 }
 
 #[test]
@@ -376,7 +466,7 @@ fn orphans_are_swept_at_open_and_what_is_foreign_is_left() {
     // Its install is not durable, so that a power cut makes orphans of its volumes.
     store.seal();
     let folder = Path::new(DIR).join("data/default/0");
-    let cut = store.disk.after_power_cut(chronolith::io::CutState::None, 0);
+    let cut = store.disk.after_power_cut(CutState::None, 0);
     let orphans: Vec<PathBuf> = cut.files().into_iter().map(|(path, _)| path).collect();
     let orphans: Vec<_> = orphans.into_iter().filter(|path| path.starts_with(&folder)).collect();
     assert_eq!(orphans.len(), 2 * 8);
@@ -459,17 +549,14 @@ fn after_a_salvage_no_volume_is_removed_and_sealing_finds_other_names() {
     store.db.sync().expect("syncs");
     store.seal();
     // The installs are lost; their volumes stay.
-    let disk = store.disk.after_power_cut(chronolith::io::CutState::None, 0);
+    let disk = store.disk.after_power_cut(CutState::None, 0);
     let orphans = volumes(&disk, Path::new(DIR));
     assert_eq!(orphans.len(), 2);
     let salvage = store.options.clone().salvage(true);
     let db = salvage.open_on(Arc::new(disk.clone()), DIR).expect("opens");
     assert_eq!(db.open_report().swept_files, Vec::<String>::new());
     assert_same(&read(&db.snapshot()).expect("reads"), &store.content, "salvaged");
-    // A name that is taken is an error, and another one the next time.
-    let tries = (0..4).position(|_| db.seal(..).is_ok());
-    assert!(tries.is_some());
-    db.seal(..).expect("there is nothing left to seal");
+    assert_eq!(db.seal(..).expect("seals").blocks, 2);
     assert_eq!(db.stats().points, 0);
     assert_same(&read(&db.snapshot()).expect("reads"), &store.content, "sealed");
     let found = volumes(&disk, Path::new(DIR));
@@ -703,6 +790,58 @@ fn a_block_is_not_widened_over_one_that_is_sealed_or_that_the_clock_has_not_left
     ];
     assert_eq!(store.blocks(), wanted.map(|(folder, start)| (folder.to_owned(), start)));
     store.check();
+}
+
+/// Lets a seal of all there is fail for want of room for a volume.
+fn fail_to_seal(store: &Store) {
+    store.disk.set_capacity(Some(store.disk.bytes_allocated() + 4_096));
+    let error = store.db.seal(..).expect_err("there is no room");
+    assert_eq!(error.io_kind(), Some(ErrorKind::StorageFull), "{error:?}");
+    store.disk.set_capacity(None);
+}
+
+#[test]
+fn a_wide_freeze_that_failed_ends_when_a_part_of_it_is_sealed() {
+    let mut store = Store::new(options());
+    store.put("m", [0, BLOCK, 2 * BLOCK], 1.0);
+    store.put("later", [3 * DAY_SECONDS], 1.0);
+    fail_to_seal(&store);
+    assert!(store.db.stats().frozen_partitions > 0, "the day is frozen");
+    // Time goes back, so that the day is not over any more.
+    store.drop_metric("later");
+    assert_eq!(store.db.seal(at(BLOCK)..at(BLOCK + 1)).expect("seals").blocks, 1);
+    assert_eq!(store.blocks(), [("default/0".to_owned(), BLOCK)]);
+    assert_eq!(store.db.stats().frozen_partitions, 0);
+    // What was under the freeze takes points again, and is sealed with them.
+    let partitions = store.db.stats().partitions;
+    store.put("m", [1, 2 * BLOCK + 1], 2.0);
+    assert_eq!(store.db.stats().partitions, partitions);
+    store.check();
+    assert_eq!(store.seal(), 2);
+    store.check();
+    assert_eq!(store.db.stats().points, 0);
+}
+
+#[test]
+fn a_freeze_that_failed_ends_though_its_metrics_are_gone() {
+    for reopened in [false, true] {
+        let mut store = Store::new(options());
+        store.put("m", [0], 1.0);
+        fail_to_seal(&store);
+        store.drop_metric("m");
+        if reopened {
+            store.reopen();
+        }
+        let version = |store: &Store| store.db.snapshot().version();
+        let before = version(&store);
+        store.db.maintain(at(0)).expect("maintains");
+        let ended = version(&store);
+        assert!(before < ended, "it has ended by commits");
+        store.db.maintain(at(0)).expect("maintains");
+        assert_eq!(version(&store), ended, "nothing is left to do");
+        assert_eq!(store.data_files(), Vec::<PathBuf>::new());
+        store.check();
+    }
 }
 
 #[test]

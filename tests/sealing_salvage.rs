@@ -39,9 +39,15 @@ fn put(db: &Database, second: i64, value: f64) {
 /// Seals all there is, one block, and returns the version of the freeze; the slices of the install follow.
 fn seal(db: &Database) -> u64 {
     let before = db.snapshot().version().get();
-    assert_eq!(db.seal(..).expect("seals").blocks, 1);
-    assert_eq!(db.snapshot().version().get(), before + 1 + METRICS.len() as u64);
+    seal_blocks(db, 1);
     before + 1
+}
+
+/// Seals all there is, so many blocks.
+fn seal_blocks(db: &Database, blocks: u64) {
+    let before = db.snapshot().version().get();
+    assert_eq!(db.seal(..).expect("seals").blocks, blocks);
+    assert_eq!(db.snapshot().version().get(), before + blocks * (1 + METRICS.len() as u64));
 }
 
 fn content(db: &Database) -> Content {
@@ -172,6 +178,45 @@ fn lose_superblock(disk: &SimulatedDisk) {
 }
 
 #[test]
+fn without_a_superblock_the_log_tells_the_options() {
+    for (shards, seconds) in [(1, 3_600), (1, 5_000), (2, 7_200), (8, 7_200), (7, 86_400)] {
+        let disk = SimulatedDisk::new(1);
+        let made_with = options().shards(4);
+        let db = open(&disk, made_with.clone()).expect("opens");
+        for second in [0, 4_000, BLOCK - 1, BLOCK, 9_999, 10_000, 2 * BLOCK] {
+            put(&db, second, second as f64);
+        }
+        // What is behind the block is in memory only.
+        assert!(db.seal(at(0)..at(1)).expect("seals").blocks > 1);
+        let wanted = content(&db);
+        let (sealed, metrics) = (db.sealed_stats(), db.stats().metrics);
+        db.close().expect("closes");
+        lose_superblock(&disk);
+        let others = options().shards(shards).block_size(Duration::from_secs(seconds));
+        let db = open(&disk, others.salvage(true)).expect("the log is sound");
+        assert_eq!(db.sealed_stats(), sealed, "{shards} shards, {seconds} s");
+        assert_eq!(db.stats().metrics, metrics);
+        check_goes_on(&disk, db, &wanted);
+    }
+}
+
+/// Makes the segments' notes such as tell no options, as those of version 1 have none.
+fn forget_options(disk: &SimulatedDisk) {
+    for (path, _) in disk.files().into_iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log"))
+    {
+        let file = disk.open(&path, true).expect("opens").expect("it is there");
+        let mut header = [0; 96];
+        file.read_at(0, &mut header).expect("reads");
+        header[64..92].fill(0);
+        let mut checksum = crc32fast::Hasher::new();
+        checksum.update(&header[..60]);
+        checksum.update(&header[64..92]);
+        header[92..].copy_from_slice(&checksum.finalize().to_le_bytes());
+        file.write_at(0, &header).expect("writes");
+    }
+}
+
+#[test]
 fn streams_that_were_cut_at_other_windows_are_sealed_whole() {
     let disk = SimulatedDisk::new(1);
     let db = open(&disk, options()).expect("opens");
@@ -185,6 +230,7 @@ fn streams_that_were_cut_at_other_windows_are_sealed_whole() {
     let wanted = content(&db);
     db.close().expect("closes");
     lose_superblock(&disk);
+    forget_options(&disk);
     let narrow = options().block_size(Duration::from_secs(1_000)).salvage(true);
     let db = open(&disk, narrow).expect("the log is sound");
     // Block by block, so that each leaves what is behind it.
@@ -196,21 +242,100 @@ fn streams_that_were_cut_at_other_windows_are_sealed_whole() {
 }
 
 #[test]
-fn blocks_that_do_not_fit_made_up_windows_are_read_from_the_log() {
-    for seconds in [3_600, 5_000, 10_000, 86_400] {
+fn what_is_sealed_of_a_namespace_whose_making_was_lost_is_read_from_the_log() {
+    let disk = SimulatedDisk::new(1);
+    let db = open(&disk, options()).expect("opens");
+    put(&db, 0, 0.0);
+    let before = db.snapshot().version().get();
+    let other = db.namespace("other").expect("commits");
+    for (second, id) in (0..).zip(["x", "y", "z", "x"]) {
+        db.append(&db.metric_in(&other, id).expect("valid"), at(second), 1.0).expect("commits");
+    }
+    assert_eq!(db.seal(..).expect("seals").blocks, 2);
+    put(&db, 1, 0.0);
+    db.append(&db.metric_in(&other, "x").expect("valid"), at(9), 9.0).expect("commits");
+    let wanted = content(&db);
+    db.close().expect("closes");
+    lose(&disk, before + 1);
+    let db = salvage(&disk, options());
+    let told = db.open_report().substitutes.join("; ");
+    assert!(told.contains("the name of namespace 1 is lost"), "{told}");
+    check_goes_on(&disk, db, &wanted);
+}
+
+#[test]
+fn what_is_sealed_of_a_metric_whose_making_was_lost_is_read_from_the_log() {
+    // So many that each shard has some.
+    let ids: Vec<String> = (0..24).map(|number| format!("m{number}")).collect();
+    let made_with = options().shards(4).install_slice_metrics(5);
+    for lost in [0, 1, 2, 3, 4, 5] {
+        let disk = SimulatedDisk::new(1);
+        let db = open(&disk, made_with.clone()).expect("opens");
+        let before = db.snapshot().version().get();
+        for second in [0, 10] {
+            for id in &ids {
+                db.append(&db.metric(id).expect("valid"), at(second), second as f64).expect("commits");
+            }
+        }
+        assert_eq!(db.seal(..).expect("seals").blocks, 4);
+        let mut wanted = content(&db);
+        db.close().expect("closes");
+        lose(&disk, before + 1 + lost as u64);
+        // Only the first point went with the name.
+        let mut points = wanted.metrics.remove(&ids[lost]).expect("it was there");
+        points.pop_first();
+        wanted.metrics.insert(format!("salvaged-metric-{lost}"), points);
+        check_goes_on(&disk, salvage(&disk, made_with.clone()), &wanted);
+    }
+}
+
+#[test]
+fn volumes_that_nobody_knows_any_more_are_in_no_later_ones_way() {
+    let disk = SimulatedDisk::new(1);
+    let db = open(&disk, options()).expect("opens");
+    for block in 0..4 {
+        put(&db, block * BLOCK, block as f64);
+    }
+    let wanted = content(&db);
+    let before = db.snapshot().version().get();
+    assert_eq!(db.seal(..).expect("seals").blocks, 4);
+    let after = db.snapshot().version().get();
+    db.close().expect("closes");
+    (before + 1..=after).for_each(|version| lose(&disk, version));
+    let db = salvage(&disk, options());
+    assert_same(&content(&db), &wanted, "salvaged");
+    assert_eq!(db.seal(..).expect("at the first attempt").blocks, 4);
+    check_goes_on(&disk, db, &wanted);
+}
+
+#[test]
+fn a_block_that_was_emptied_stays_so_whichever_slice_is_lost() {
+    for slice in 0..=3 {
         let disk = SimulatedDisk::new(1);
         let db = open(&disk, options()).expect("opens");
-        for second in [0, 4_000, BLOCK - 1, BLOCK, 9_999, 10_000, 2 * BLOCK] {
-            put(&db, second, second as f64);
+        put(&db, 0, 1.0);
+        put(&db, 3 * BLOCK, 1.0);
+        seal_blocks(&db, 2);
+        for id in METRICS {
+            let mut txn = db.begin_write();
+            txn.delete(&db.metric(id).expect("valid"), at(0)..at(1)).expect("staged");
+            txn.commit().expect("commits");
         }
-        // What is behind the block is in memory only.
-        db.seal(at(0)..at(1)).expect("seals");
+        let before = db.snapshot().version().get();
+        seal_blocks(&db, 1);
         let wanted = content(&db);
         db.close().expect("closes");
-        lose_superblock(&disk);
-        let made_up = options().block_size(Duration::from_secs(seconds)).salvage(true);
-        let db = open(&disk, made_up).expect("the log is sound");
-        check_goes_on(&disk, db, &wanted);
+        lose(&disk, before + 1 + slice);
+        let db = salvage(&disk, options());
+        assert_same(&content(&db), &wanted, "salvaged");
+        db.close().expect("closes");
+        for time in ["opened again", "and again"] {
+            let db = open(&disk, options()).expect("whole again");
+            assert_same(&content(&db), &wanted, time);
+            db.seal(..).expect("seals");
+            assert_same(&content(&db), &wanted, "sealed");
+            db.close().expect("closes");
+        }
     }
 }
 

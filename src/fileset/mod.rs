@@ -89,6 +89,7 @@ pub use supplement::{
 };
 pub(crate) use tags::decode_tags;
 pub use tags::{Tag, encode_tags};
+pub(crate) use writer::remove_written;
 pub use writer::{MetricStream, SortedVolumeWriter, SyncedVolume, VolumeSpec, VolumeWriter, remove_volume};
 
 /// How metrics are spread over shards.

@@ -314,8 +314,8 @@ impl SyncedVolume<'_> {
     }
 }
 
-/// Removes the files of a volume, complete or not, the supplement too: the checkpoint first, for good, so that at no
-/// time there is half a volume.
+/// Removes the files of a volume, complete or not, the supplement too, and those of old names (volume 0 may have some, from before
+/// M3 had volumes): the checkpoint first, for good, so that at no time there is half a volume.
 ///
 /// It is no error if there are none, or no folder. Mappings of a volume that is open stay as they are.
 ///
@@ -324,11 +324,20 @@ impl SyncedVolume<'_> {
 pub fn remove_volume(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<()> {
     let place = Place::new(folder, name);
     let legacy = place.legacy();
-    let places = || legacy.iter().chain([&place]);
+    remove_places(disk, &place, legacy.as_slice())
+}
+
+/// As [`remove_volume`], but only files that a writer here makes, under no old name.
+pub(crate) fn remove_written(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<()> {
+    remove_places(disk, &Place::new(folder, name), &[])
+}
+
+fn remove_places(disk: &dyn Vfs, place: &Place, legacy: &[Place]) -> Result<()> {
+    let places = || legacy.iter().chain([place]);
     for place in places() {
         disk.remove(&place.path(VolumeFile::Checkpoint))?;
     }
-    match disk.sync_dir(folder) {
+    match disk.sync_dir(place.folder()) {
         Err(error) if error.io_kind() == Some(std::io::ErrorKind::NotFound) => return Ok(()),
         synced => synced?,
     }
@@ -338,7 +347,7 @@ pub fn remove_volume(disk: &dyn Vfs, folder: &Path, name: VolumeName) -> Result<
     }
     // The last: as long as there are others, it tells whose they are.
     disk.remove(&place.supplement())?;
-    disk.sync_dir(folder)
+    disk.sync_dir(place.folder())
 }
 
 /// Where the files of a volume go.
@@ -364,7 +373,7 @@ impl<'d> Files<'d> {
             return Err(Error::io("create", place.path(VolumeFile::Checkpoint), exists.into()));
         }
         if place.has_files(disk)? {
-            remove_volume(disk, folder, spec.name)?;
+            remove_written(disk, folder, spec.name)?;
         }
         Ok(Files { disk, place: Place::new(folder, spec.name), spec })
     }

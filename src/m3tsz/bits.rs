@@ -92,6 +92,11 @@ impl BitWriter {
         self.bytes.len() + (self.pending / 8) as usize
     }
 
+    /// What the buffer of bytes takes in memory.
+    pub(super) fn allocated_bytes(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Bits beyond the whole bytes: 0 to 7.
     pub(super) fn odd_bits(&self) -> u32 {
         self.pending % 8

@@ -185,6 +185,11 @@ impl Encoder {
         self.out.complete_bytes()
     }
 
+    /// What the buffer of these bytes takes in memory, its spare room included.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.out.allocated_bytes()
+    }
+
     /// Takes away the whole bytes written so far; later bytes continue after them.
     ///
     /// Fewer than 8 bits stay behind. The encoder's buffer goes with the bytes, so a small one is allocated at the

@@ -6,7 +6,7 @@
 use std::io::ErrorKind;
 
 use crate::error::{Error, Result};
-use crate::fileset::{MetricStream, Statistics, encode_tags};
+use crate::fileset::{MetricStream, Statistics, VolumeWriter, encode_tags};
 use crate::m3tsz::{Encoder, EncoderOptions};
 use crate::mvcc::commit::{Core, HeldBySeal};
 use crate::mvcc::partition_map::{Cover, PartitionMap};
@@ -53,13 +53,23 @@ pub(crate) struct Unfinished {
 }
 
 impl Unfinished {
+    /// Whether no volume is installed for some metrics only.
+    pub(crate) fn is_installed(&self) -> bool {
+        self.installs.is_empty()
+    }
+
+    /// Has installs gone on with that an earlier session began. Before any seal.
+    pub(crate) fn take_over(&mut self, installs: Vec<BlockVolume>, metrics: u32) {
+        self.installs.extend(installs.into_iter().map(|volume| (volume, metrics)));
+    }
+
     /// The version at which a block was or is now frozen.
     fn freeze(&mut self, core: &Core, block: &Block) -> Result<Version> {
         if let Some((_, version)) = self.frozen.iter().find(|(frozen, _)| frozen == block) {
             return Ok(*version);
         }
         let version = core.freeze(block.namespace.id(), block.shard, block.cover)?;
-        // Lanes forget a freeze when a wider one comes.
+        // Lanes forget a freeze when another comes that has times of it.
         self.thaw(&block.namespace, block.shard, block.cover);
         self.frozen.push((block.clone(), version));
         Ok(version)
@@ -67,7 +77,7 @@ impl Unfinished {
 
     fn thaw(&mut self, namespace: &Namespace, shard: u32, cover: Cover) {
         self.frozen.retain(|(frozen, _)| {
-            frozen.namespace != *namespace || frozen.shard != shard || !cover.contains(frozen.cover)
+            frozen.namespace != *namespace || frozen.shard != shard || !cover.overlaps(frozen.cover)
         });
     }
 }
@@ -122,6 +132,7 @@ pub(crate) fn seal_with<S>(
         // Higher than any that the block has had, whatever became of that.
         number: id.0,
         freeze,
+        is_empty: false,
     };
     let written = write(&volume, &snapshot).inspect_err(|error| {
         // What is damaged may have been deleted when it is tried again, and that comes after this freeze.
@@ -132,6 +143,7 @@ pub(crate) fn seal_with<S>(
     drop(snapshot);
     // All that have something frozen are among these. The lanes know which of them were made later.
     unfinished.thaw(namespace, *shard, *cover);
+    let volume = BlockVolume { is_empty: written.metrics == 0, ..volume };
     unfinished.installs.push((volume, core.names.metrics()));
     finish(core, unfinished)?;
     Ok(written)
@@ -149,7 +161,7 @@ pub(crate) fn finish(core: &Core, unfinished: &mut Unfinished) -> Result<()> {
     Ok(())
 }
 
-/// Writes all that a snapshot has of a block, as it was when it was frozen.
+/// Writes all that a snapshot has of a block, as it was when it was frozen. If that is nothing, no file is made.
 fn write(
     core: &Core,
     store: &VolumeStore,
@@ -157,7 +169,7 @@ fn write(
     volume: &BlockVolume,
     snapshot: &Snapshot,
 ) -> Result<Written> {
-    let mut writer = store.create(volume, &block.namespace)?;
+    let mut writer = None;
     let mut written = Written::default();
     let mut stream = Vec::new();
     for metric in snapshot.metrics() {
@@ -182,15 +194,19 @@ fn write(
         // Tags that M3 has no form for stay in the dictionary only.
         let tags = encode_tags(&tags).unwrap_or_default();
         let metric_stream = MetricStream { id: metric.name(), tags: &tags, stream: &stream };
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => writer.insert(store.create(volume, &block.namespace)?),
+        };
         writer.append_numbered(metric_stream, metric.id(), &statistics)?;
         written.metrics += 1;
         written.points += u64::from(statistics.points());
         written.stream_bytes += stream.len() as u64;
     }
-    if core.planted.has(Bug::InstallBeforeVolume) {
+    if core.planted.has(Bug::InstallBeforeVolume) && writer.is_some() {
         core.install(*volume, core.names.metrics())?;
     }
-    writer.finish()?;
+    writer.map_or(Ok(()), VolumeWriter::finish)?;
     Ok(written)
 }
 

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::mvcc::commit::Core;
-use crate::mvcc::partition::PARTITION_BYTES;
 use crate::mvcc::partition_map::Cover;
 use crate::mvcc::transaction::Transaction;
 use crate::mvcc::window::{Window, widths};
@@ -47,13 +46,15 @@ impl Survey {
                 let (block, volume) = map.base().around(layer.cover.first);
                 for partition in &layer.stack {
                     // For the first block that it has something of.
-                    let mut own = PARTITION_BYTES;
-                    partition.lock().windows(layer.cover, |window, points, bytes, last| {
+                    let partition = partition.lock();
+                    let mut own = partition.fixed_bytes();
+                    partition.windows(layer.cover, |window, points, bytes, last| {
                         survey.newest = survey.newest.max(Some(last));
                         let found = sealed.at(namespace.id(), shard, window.first);
                         let bytes = bytes + std::mem::take(&mut own);
                         survey.add(namespace, shard, found, window, block_ns, (points, bytes));
                     });
+                    drop(partition);
                     // Without points there are tombstones, over the block that has a volume.
                     if volume.is_some() && own > 0 {
                         let found = sealed.at(namespace.id(), shard, block.first);

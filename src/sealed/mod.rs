@@ -6,7 +6,8 @@
 //! What it guarantees
 //! * Opening a volume holds up no reader of another one, and at most so many are kept open. A [`SealedStream`] keeps its volume's files
 //!   itself: closing, replacing and removing the volume change nothing for it.
-//! * The files of a volume are there until its last holder is gone, and after that until the log is durable up to the version that replaced it.
+//! * The files of a volume are there until its last holder is gone, and after that as long as a power cut could bring back who needs them, or the last checkpoint
+//!   names it: whoever removes knows up to which version neither is so.
 //! * Removed is only what says that it is this database's.
 //! * Damage is an error for what it hits, each time it is hit; nothing is remembered of a failed opening.
 //!
@@ -16,18 +17,22 @@
 //! Locks, in the order in which they are taken: the removal of files (over I/O); one for each volume's opening (over I/O); the list of open volumes; a
 //! volume's slot in it. The list of superseded volumes and that of durable folders are taken alone. Dropping a volume takes the last three in memory only.
 //!
-//! Parts: `place` (folders and their names), `store`, `sweep` (what a database finds in its folder at opening), `volume`, `open_volumes` (which are
+//! Parts: `place` (folders and their names), `store`, `backup` (the same files in another folder), `sweep` (what a database finds in its folder at opening), `volume`, `open_volumes` (which are
 //! kept open). More: `design/sealing.md`.
 
+mod backup;
 mod open_volumes;
 mod place;
 mod store;
+mod survey;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod volume;
 
+pub(crate) use backup::Adopted;
 pub(crate) use store::VolumeStore;
+pub(crate) use survey::{FoundVolume, NamespaceLabel, survey};
 pub(crate) use volume::{SealedStream, SealedVolume};
 
 use crate::fileset::VolumeName;
@@ -53,6 +58,8 @@ pub(crate) struct BlockVolume {
     pub(crate) number: u32,
     /// The version at which the points were frozen.
     pub(crate) freeze: Version,
+    /// Whether there were none: then there are no files, and no transaction has the volume.
+    pub(crate) is_empty: bool,
 }
 
 impl BlockVolume {

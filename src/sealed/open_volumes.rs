@@ -83,6 +83,11 @@ impl OpenVolumes {
         drop(closed);
     }
 
+    /// Whether none is closed for another.
+    pub(super) fn is_unlimited(&self) -> bool {
+        self.max == usize::MAX
+    }
+
     /// How many are open.
     pub(super) fn len(&self) -> usize {
         self.list.lock().len()

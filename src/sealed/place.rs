@@ -49,16 +49,16 @@ pub(super) fn parse_shard(name: &str) -> Option<u32> {
 /// The folder of a namespace's volumes of one width. `Display` is its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct NamespaceFolder<'a> {
-    namespace: Label<'a>,
+    pub(super) namespace: Label<'a>,
     /// `None` for the namespace's own block size.
-    width_ns: Option<i64>,
+    pub(super) width_ns: Option<i64>,
     /// Whether its blocks start at 1970 or before. M3 can neither name them nor read a point at 0.
     is_before: bool,
 }
 
 /// What a folder is called for a namespace.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Label<'a> {
+pub(super) enum Label<'a> {
     Name(Cow<'a, str>),
     /// Of a namespace whose escaped name is too long.
     Number(NamespaceId),
@@ -170,8 +170,16 @@ mod tests {
         let options = NamespaceOptions { block_ns, shards: 4 };
         let namespace = Names::new(1, options).namespace(name, options).expect("a name");
         let (id, freeze) = (VolumeId(0), Version(1));
-        let block =
-            BlockVolume { id, namespace: namespace.id(), shard: 3, cover, width_ns, number: 0, freeze };
+        let block = BlockVolume {
+            id,
+            namespace: namespace.id(),
+            shard: 3,
+            cover,
+            width_ns,
+            number: 0,
+            freeze,
+            is_empty: false,
+        };
         Place::new(Path::new("data"), &block, &namespace).folder
     }
 

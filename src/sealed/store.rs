@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use super::open_volumes::OpenVolumes;
 use super::place::Place;
-use super::sweep::{Swept, sweep};
+use super::sweep::{Swept, highest_number, sweep};
 use super::{BlockVolume, SealedVolume};
 use crate::commitlog::DatabaseId;
 use crate::error::{Error, Result};
-use crate::fileset::{SupplementSpec, VolumeFile, VolumeSpec, VolumeWriter, remove_volume};
+use crate::fileset::{SupplementSpec, VolumeFile, VolumeSpec, VolumeWriter, remove_written};
 use crate::io::Vfs;
 use crate::mvcc::transaction::Version;
 use crate::names::Namespace;
@@ -47,7 +47,7 @@ struct Superseded {
 }
 
 impl VolumeStore {
-    /// The volumes in the folder `data`, which need not exist, of which at most `open_max` are kept open. No I/O.
+    /// The volumes in the folder `data`, which need not exist, of which at most `open_max` are kept open; with `usize::MAX` none is ever closed. No I/O.
     pub(crate) fn new(
         disk: std::sync::Arc<dyn Vfs>,
         data: PathBuf,
@@ -98,20 +98,21 @@ impl VolumeStore {
         VolumeWriter::create(self.disk(), &place.folder, spec)
     }
 
-    /// Removes the files of superseded volumes whose last holder is gone, if the version that replaced them is not above `durable`, up to
-    /// which the log is durable: otherwise a power cut could bring back a transaction that needs them. Returns how many it removed.
+    /// Removes the files of superseded volumes whose last holder is gone, if the version that replaced them is not above `upto`: the log is durable up to there,
+    /// otherwise a power cut could bring back a transaction that needs them, and the last checkpoint, if there is one, is not below it. Returns how many
+    /// it removed.
     ///
     /// # Errors
     /// [`Error::Io`], the first there was. What could not be removed is tried again the next time; the others are gone.
     ///
     /// Cost: for each, two syncs of a folder.
-    pub(crate) fn remove_superseded(&self, durable: Version) -> Result<u64> {
+    pub(crate) fn remove_superseded(&self, upto: Version) -> Result<u64> {
         let _removal = self.0.removal.lock();
         let mut due = self.0.superseded.lock().clone();
-        due.retain(|superseded| superseded.at <= durable);
+        due.retain(|superseded| superseded.at <= upto);
         let (mut removed, mut failed) = (0, None);
         for superseded in due {
-            match remove_volume(self.disk(), &superseded.place.folder, superseded.place.name) {
+            match remove_written(self.disk(), &superseded.place.folder, superseded.place.name) {
                 Ok(()) => {
                     self.0.superseded.lock().retain(|waiting| *waiting != superseded);
                     removed += 1;
@@ -143,6 +144,17 @@ impl VolumeStore {
         self.0.superseded.lock().len()
     }
 
+    /// About how many bytes the files have of the volumes that wait to be removed.
+    ///
+    /// Cost: opening each of the files.
+    pub(crate) fn superseded_bytes(&self) -> u64 {
+        let waiting = self.0.superseded.lock().clone();
+        let paths = waiting.iter().flat_map(|superseded| superseded.place.files());
+        // One that cannot be looked at counts nothing.
+        let len = |path: PathBuf| self.disk().open(&path, false).ok()??.len().ok();
+        paths.filter_map(len).sum()
+    }
+
     /// How many volumes are kept open.
     pub(crate) fn open_volumes(&self) -> usize {
         self.0.open.len()
@@ -168,6 +180,17 @@ impl VolumeStore {
         Ok(swept)
     }
 
+    /// The highest number of a volume of this database that lies in the folder, complete or not, whether anybody knows it or not. Numbers of foreign
+    /// volumes do not count: there may be none above.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    ///
+    /// Cost: lists all folders; for each volume with a number higher than those before it, reads a page.
+    pub(crate) fn highest_number(&self) -> Result<Option<u32>> {
+        highest_number(self.disk(), &self.0.data, &self.0.database_id)
+    }
+
     pub(super) fn disk(&self) -> &dyn Vfs {
         &*self.0.disk
     }
@@ -180,6 +203,16 @@ impl VolumeStore {
         SupplementSpec { database_id: self.0.database_id, freeze_version: block.freeze.get() }
     }
 
+    /// The folders of shards that volumes were put into.
+    pub(super) fn shard_folders(&self) -> Vec<PathBuf> {
+        self.0.durable_folders.lock().iter().cloned().collect()
+    }
+
+    /// Whether its volumes are never closed, so that they stay readable when somebody else removes their files.
+    pub(super) fn keeps_open(&self) -> bool {
+        self.0.open.is_unlimited()
+    }
+
     /// Notes that the last holder of a superseded volume is gone. No I/O.
     pub(super) fn add_superseded(&self, place: Place, at: Version) {
         if !self.0.keeps_superseded.load(Ordering::Relaxed) {
@@ -189,7 +222,7 @@ impl VolumeStore {
 
     /// Makes the folder of a shard and those above it, up to that of all volumes. Each name is durable before anything is made below it: of a
     /// folder that is not empty it is, and an empty one may be what an interrupted attempt left.
-    fn make_folder(&self, shard: &Path) -> Result<()> {
+    pub(super) fn make_folder(&self, shard: &Path) -> Result<()> {
         if self.0.durable_folders.lock().contains(shard) {
             return Ok(());
         }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::place::{NamespaceFolder, Place, parse_shard};
 use crate::commitlog::DatabaseId;
 use crate::error::Result;
-use crate::fileset::{Volume, VolumeFile, VolumeName, read_supplement_spec, remove_volume};
+use crate::fileset::{Volume, VolumeFile, VolumeName, read_supplement_spec, remove_written};
 use crate::io::Vfs;
 
 /// What a sweep did and found.
@@ -38,6 +38,24 @@ pub(super) fn sweep(
     Ok(swept)
 }
 
+/// See [`VolumeStore::highest_number`](super::VolumeStore::highest_number).
+pub(super) fn highest_number(disk: &dyn Vfs, data: &Path, database_id: &DatabaseId) -> Result<Option<u32>> {
+    let mut highest = None;
+    let foreign = &mut Vec::new();
+    for namespace in folders(disk, data, |name| NamespaceFolder::parse(name).is_some(), foreign)? {
+        for shard in folders(disk, &namespace, |name| parse_shard(name).is_some(), foreign)? {
+            let files = disk.read_dir(&shard)?.unwrap_or_default();
+            let names: BTreeSet<VolumeName> = files.iter().filter_map(VolumeName::of_file).collect();
+            for name in names {
+                if Some(name.volume) > highest && has_supplement_of(disk, &shard, name, database_id) {
+                    highest = Some(name.volume);
+                }
+            }
+        }
+    }
+    Ok(highest)
+}
+
 fn sweep_shard(
     disk: &dyn Vfs,
     folder: &Path,
@@ -57,12 +75,16 @@ fn sweep_shard(
         if known.contains(&place) {
             continue;
         }
-        let paths = files.iter().map(|file| folder.join(file));
-        if is_ours(disk, &place, &files, database_id) {
-            remove_volume(disk, folder, name)?;
-            swept.removed.extend(paths);
-        } else {
-            swept.foreign.extend(paths);
+        let is_ours = is_ours(disk, &place, &files, database_id);
+        if is_ours {
+            remove_written(disk, folder, name)?;
+        }
+        // Volume 0 may be called as it was before there were volumes, and that is M3's.
+        let is_of_writer = |file: &OsString| name.file_names().any(|name| *file == *name);
+        for file in files {
+            let removed = is_ours && is_of_writer(&file);
+            let paths = if removed { &mut swept.removed } else { &mut swept.foreign };
+            paths.push(folder.join(file));
         }
     }
     Ok(())
@@ -71,12 +93,7 @@ fn sweep_shard(
 /// Whether the files of a volume say that this database wrote them. What cannot be read does not.
 fn is_ours(disk: &dyn Vfs, place: &Place, files: &[OsString], database_id: &DatabaseId) -> bool {
     let Place { folder, name } = place;
-    // Names of M3's from before there were volumes would be removed too.
-    let is_written_here = files.iter().all(|file| name.file_names().any(|name| *file == *name));
-    let supplement = read_supplement_spec(disk, folder, *name);
-    if !is_written_here
-        || !supplement.is_ok_and(|spec| spec.is_some_and(|spec| spec.database_id == *database_id))
-    {
+    if !has_supplement_of(disk, folder, *name, database_id) {
         return false;
     }
     // Somebody else's volume may have been written beside a supplement that was left there.
@@ -85,8 +102,14 @@ fn is_ours(disk: &dyn Vfs, place: &Place, files: &[OsString], database_id: &Data
     !is_complete || Volume::open(disk, folder, *name).is_ok_and(|volume| volume.supplement().is_some())
 }
 
+/// Whether a volume's supplement says that it is this database's.
+fn has_supplement_of(disk: &dyn Vfs, folder: &Path, name: VolumeName, database_id: &DatabaseId) -> bool {
+    let supplement = read_supplement_spec(disk, folder, name);
+    supplement.is_ok_and(|spec| spec.is_some_and(|spec| spec.database_id == *database_id))
+}
+
 /// The folders in a folder that have the right kind of name; all else is foreign.
-fn folders(
+pub(super) fn folders(
     disk: &dyn Vfs,
     folder: &Path,
     is_right: impl Fn(&str) -> bool,

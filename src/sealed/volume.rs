@@ -171,12 +171,39 @@ impl SealedVolume {
         Ok(*self.contents.get_or_init(|| contents))
     }
 
+    /// Opens its files, in a store that never closes them, and finds out how long they are: from then on nobody minds if they are removed.
+    ///
+    /// # Errors
+    /// As for [`metric_ids`](SealedVolume::metric_ids).
+    pub(crate) fn hold(&self) -> Result<()> {
+        debug_assert!(self.store.keeps_open());
+        self.bytes()?;
+        self.open().map(drop)
+    }
+
+    /// Holds the files that another handle to the same volume has open.
+    pub(crate) fn take_over(&self, other: &SealedVolume) {
+        if let Some(volume) = other.store.open().get(&other.slot)
+            && (self.block, &self.place) == (other.block, &other.place)
+        {
+            self.store.open().keep(&self.slot, &volume);
+            if let Some(bytes) = other.bytes.get() {
+                // It is the same, if it is known already.
+                let _ = self.bytes.set(*bytes);
+            }
+        }
+    }
+
     /// Reads all of it and returns all that is wrong, a missing supplement included. The files are opened anew, and other volumes are not
-    /// closed for it.
+    /// closed for it; those that are never closed are read as they were opened.
     ///
     /// Cost: as [`Volume::verify`].
     pub(crate) fn verify(&self) -> Vec<Error> {
-        let volume = match self.read() {
+        let volume = match self.store.keeps_open() {
+            true => self.open(),
+            false => self.read().map(Arc::new),
+        };
+        let volume = match volume {
             Ok(volume) => volume,
             Err(error) => return vec![error],
         };
@@ -193,7 +220,8 @@ impl SealedVolume {
         self.lookups_by_name.load(Ordering::Relaxed)
     }
 
-    /// Tells that the transaction of version `at`, and all after it, do without the volume: when its last holder is gone, its files may go.
+    /// Tells that the transaction of version `at`, and all after it, do without the volume: when its last holder is gone, its files may go, if what is on disk does
+    /// without it too.
     /// At version 0 it is one that no transaction ever had, such as one whose writing failed.
     pub(crate) fn supersede(&self, at: Version) {
         self.superseded_at.store(at.get(), Ordering::Relaxed);

@@ -41,6 +41,7 @@ fn block_at(at: i64, width_ns: i64, number: u32) -> BlockVolume {
         width_ns,
         number,
         freeze: Version(7),
+        is_empty: false,
     }
 }
 
@@ -377,4 +378,30 @@ fn attempt_that_is_given_up_is_replaced_or_removed() {
     assert_eq!(again.io_kind(), Some(std::io::ErrorKind::AlreadyExists));
     assert_eq!(store.remove_superseded(Version(0)).expect("they go"), 1);
     assert_eq!(files_in(&disk, DATA.as_ref()).len(), VolumeFile::ALL.len() + 1);
+}
+
+#[test]
+fn volume_0_goes_without_what_m3_called_so_before_there_were_volumes() {
+    let disk = MemoryDisk::new();
+    let store = store_on(&disk, 8);
+    let (namespace, metrics) = metrics();
+    let data = path(&block(0), &namespace, VolumeFile::Data);
+    let legacy =
+        VolumeFile::ALL.map(|file| data.with_file_name(format!("fileset-{START}-{}.db", file.suffix())));
+    let (checkpoint, others) = legacy.split_last().expect("seven");
+    disk.create_dir_all(data.parent().expect("a folder")).expect("room");
+    others.iter().for_each(|path| put(&disk, path, b"foreign"));
+
+    let is_left = || others.iter().all(|path| disk.map(path).is_ok_and(|bytes| *bytes == b"foreign"[..]));
+    drop(store.create(&block(0), &namespace).expect("room"));
+    write(&store, &block(0), &namespace, &metrics).expect("what was left is replaced");
+    assert!(is_left(), "an unfinished volume was replaced");
+    put(&disk, checkpoint, b"four");
+    let volume = store.volume(block(0), &namespace);
+    assert_readable(&volume, &metrics);
+    volume.supersede(Version(9));
+    drop(volume);
+    assert_eq!(store.remove_superseded(Version(9)).expect("undamaged"), 1);
+    assert!(is_left() && disk.map(checkpoint).is_ok(), "a volume was removed");
+    assert_eq!(files_in(&disk, DATA.as_ref()).len(), legacy.len());
 }

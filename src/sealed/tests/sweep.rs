@@ -106,11 +106,12 @@ fn only_own_volumes_that_are_not_known_are_removed() {
         VolumeWriter::create(&disk, folder, spec).and_then(VolumeWriter::finish).expect("room");
         disk.create(&supplement).and_then(|file| file.write_at(0, &left)).expect("room");
     }));
-    // An old name of M3's among the files.
-    foreign.extend(made(&disk, || {
-        write(&store, &block_at(START + WIDTH_NS, WIDTH_NS, 0), &namespace, &metrics).expect("room");
-        put_new(&disk, &format!("cpu/1/fileset-{}-info.db", START + WIDTH_NS));
-    }));
+    // Beside ours some by old names of M3's.
+    let next = block_at(START + WIDTH_NS, WIDTH_NS, 0);
+    ours.extend(write_to(&store, next));
+    for file in ["info", "data"] {
+        foreign.push(put_new(&disk, &format!("cpu/1/fileset-{}-{file}.db", START + WIDTH_NS)));
+    }
 
     let before: BTreeSet<_> = files_in(&disk, DATA.as_ref()).into_iter().collect();
     let mut swept = store.sweep(known.iter().map(|volume| &**volume)).expect("undamaged");
