@@ -9,6 +9,8 @@
 //! * `dropped` is set when the drop is sequenced, under the log's lock: from then on the name resolves to a new id, and no write
 //!   through the old handle is sequenced.
 
+mod file;
+mod salvage;
 mod tags;
 
 use std::fmt;
@@ -19,9 +21,11 @@ use hashbrown::HashTable;
 
 use crate::error::{Error, Result};
 use crate::fileset::Sharding;
-use crate::sync::atomic::{AtomicBool, Ordering};
+use crate::mvcc::transaction::Version;
+use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::sync::{Arc, Mutex};
 
+pub(crate) use file::{FOLDER, NameRecord, NamesFile};
 pub(crate) use tags::Tags;
 
 /// The longest metric ID, in bytes.
@@ -145,8 +149,8 @@ struct MetricInfo {
     namespace: Namespace,
     name: Box<[u8]>,
     tags: Tags,
-    /// Whether a commit that makes it has been sequenced.
-    created: AtomicBool,
+    /// The version of the first commit that makes it, once that has been sequenced; 0 before.
+    created: AtomicU64,
     /// Whether a commit that drops it has been sequenced.
     dropped: AtomicBool,
 }
@@ -186,16 +190,23 @@ impl Metric {
     }
 
     pub(crate) fn is_created(&self) -> bool {
-        self.0.created.load(Ordering::Acquire)
+        self.created() != Version(0)
     }
 
     pub(crate) fn is_dropped(&self) -> bool {
         self.0.dropped.load(Ordering::Acquire)
     }
 
-    /// For the log's critical section.
-    pub(crate) fn set_created(&self) {
-        self.0.created.store(true, Ordering::Release);
+    /// The version of the first commit that made it; 0 if none did.
+    pub(crate) fn created(&self) -> Version {
+        Version(self.0.created.load(Ordering::Acquire))
+    }
+
+    /// Notes that the commit of this version makes it, unless one before did. For the log's critical section.
+    pub(crate) fn set_created(&self, version: Version) {
+        if !self.is_created() {
+            self.0.created.store(version.0, Ordering::Release);
+        }
     }
 
     /// For the log's critical section.
@@ -295,6 +306,11 @@ impl Names {
         }
         let id = u32::try_from(state.namespaces.len()).map_err(|_| Error::TooManyMetrics)?;
         Ok(state.add_namespace(self.database, NamespaceId(id), name, options))
+    }
+
+    /// All namespaces that were ever named.
+    pub(crate) fn namespaces(&self) -> Vec<Namespace> {
+        self.state.lock().namespaces.iter().flatten().cloned().collect()
     }
 
     /// The namespace with this id.
@@ -418,20 +434,38 @@ impl Names {
         is_new
     }
 
-    /// Puts back a metric that the log made. `false` if that contradicts what is known.
+    /// Makes room for so many metrics at once.
+    pub(crate) fn reserve(&self, metrics: usize) {
+        let mut state = self.state.lock();
+        let State { hasher, metrics: known, newest, older, .. } = &mut *state;
+        newest.reserve(metrics, |id| hash_of(hasher, known, *id));
+        known.reserve(metrics);
+        older.reserve(metrics);
+    }
+
+    /// Sees to it that numbers below `next` are not given out again.
+    pub(crate) fn give_out_from(&self, next: u32) {
+        let mut state = self.state.lock();
+        let next = (next as usize).max(state.metrics.len());
+        state.metrics.resize(next, None);
+        state.older.resize(next, None);
+    }
+
+    /// Puts back a metric that the commit of this version made. `false` if that contradicts what is known.
     pub(crate) fn restore_metric(
         &self,
         id: MetricId,
         namespace: NamespaceId,
         name: &[u8],
         tags: Tags,
+        created: Version,
     ) -> bool {
         let mut state = self.state.lock();
         let Some(namespace) = state.namespace(namespace) else { return false };
         if let Some(known) = state.metrics.get(id.0 as usize).and_then(Option::as_ref) {
             return known.name() == name && known.namespace() == &namespace;
         }
-        state.add_metric(self.database, id, namespace, name, tags).set_created();
+        state.add_metric(self.database, id, namespace, name, tags).set_created(created);
         true
     }
 
@@ -511,7 +545,7 @@ impl State {
             namespace: namespace.clone(),
             name: name.into(),
             tags,
-            created: AtomicBool::new(false),
+            created: AtomicU64::new(0),
             dropped: AtomicBool::new(false),
         }));
         self.metrics[place] = Some(metric.clone());
@@ -527,15 +561,17 @@ impl State {
                 self.older[place] = self.older[newer].replace(id);
             }
             None => {
-                newest.insert_unique(hash, id, |id| {
-                    metrics[id.0 as usize]
-                        .as_ref()
-                        .map_or(0, |metric| hasher.hash_one((metric.namespace().id(), metric.name())))
-                });
+                newest.insert_unique(hash, id, |id| hash_of(hasher, metrics, *id));
             }
         }
         metric
     }
+}
+
+/// The hash of a metric's name.
+fn hash_of(hasher: &RandomState, metrics: &[Option<Metric>], id: MetricId) -> u64 {
+    let metric = metrics[id.0 as usize].as_ref();
+    metric.map_or(0, |metric| hasher.hash_one((metric.namespace().id(), metric.name())))
 }
 
 /// Whether `id` is a metric of this name.
@@ -613,13 +649,13 @@ mod tests {
         let first = names.metric(&namespace, b"m").expect("valid");
         let made_after = |known| names.made_after(namespace.id(), b"m", known);
         assert_eq!(made_after(None), None, "named is not made");
-        first.set_created();
+        first.set_created(Version(1));
         assert_eq!(made_after(None), Some(first.clone()));
         first.set_dropped();
         assert_eq!((made_after(None), made_after(Some(first.id()))), (Some(first.clone()), None));
         let second = names.metric(&namespace, b"m").expect("valid");
         assert_eq!(made_after(Some(first.id())), None);
-        second.set_created();
+        second.set_created(Version(2));
         assert_eq!(made_after(Some(first.id())), Some(second));
         assert_eq!(names.made_after(namespace.id(), b"n", None), None);
     }
@@ -646,7 +682,7 @@ mod tests {
         for order in [[0, 2, 5], [5, 2, 0], [2, 5, 0], [2, 0, 5]] {
             let (names, namespace) = names();
             for id in order {
-                assert!(names.restore_metric(MetricId(id), namespace.id(), b"m", Tags::none()));
+                assert!(names.restore_metric(MetricId(id), namespace.id(), b"m", Tags::none(), Version(1)));
             }
             let ids: Vec<_> = names.ids_of(namespace.id(), b"m").iter().map(|m| m.id().get()).collect();
             assert_eq!(ids, [5, 2, 0], "restored as {order:?}");
@@ -657,10 +693,13 @@ mod tests {
     #[test]
     fn contradictions_in_a_log_are_noticed() {
         let (names, namespace) = names();
-        assert!(names.restore_metric(MetricId(3), namespace.id(), b"m", Tags::none()));
-        assert!(names.restore_metric(MetricId(3), namespace.id(), b"m", Tags::none()), "made twice is one");
-        assert!(!names.restore_metric(MetricId(3), namespace.id(), b"n", Tags::none()));
-        assert!(!names.restore_metric(MetricId(4), NamespaceId(9), b"n", Tags::none()));
+        assert!(names.restore_metric(MetricId(3), namespace.id(), b"m", Tags::none(), Version(1)));
+        assert!(
+            names.restore_metric(MetricId(3), namespace.id(), b"m", Tags::none(), Version(1)),
+            "made twice is one"
+        );
+        assert!(!names.restore_metric(MetricId(3), namespace.id(), b"n", Tags::none(), Version(1)));
+        assert!(!names.restore_metric(MetricId(4), NamespaceId(9), b"n", Tags::none(), Version(1)));
         assert!(!names.restore_namespace(NamespaceId(0), "other", OPTIONS));
     }
 

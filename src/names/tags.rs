@@ -9,12 +9,13 @@ use crate::error::{Error, Result};
 /// The most bytes that a metric's keys and values may have together.
 const TAGS_BYTES_MAX: usize = 65_536;
 
-/// Sorted, unique tags.
+/// Sorted, unique tags: their keys and values behind each other, each with its length before it. One allocation, as a million metrics
+/// may have some.
+///
+/// A length is an LEB128 number, as short as can be, so equal tags are equal bytes. A names file has the same bytes
+/// (`design/checkpoint.md`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tags(Box<[Tag]>);
-
-/// A key and its value.
-type Tag = (Box<[u8]>, Box<[u8]>);
+pub(crate) struct Tags(Box<[u8]>);
 
 impl Tags {
     pub(crate) fn none() -> Self {
@@ -26,16 +27,45 @@ impl Tags {
     /// # Errors
     /// [`Error::InvalidTags`] for a key given twice, or too many bytes.
     pub(crate) fn new(tags: &[(&[u8], &[u8])]) -> Result<Self> {
-        let mut tags: Vec<Tag> = tags.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         let bytes: usize = tags.iter().map(|(key, value)| key.len() + value.len()).sum();
         if bytes > TAGS_BYTES_MAX {
             return Err(Error::InvalidTags { reason: "more than 64 KiB of keys and values" });
         }
-        tags.sort();
-        if tags.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
+        let mut sorted = tags.to_vec();
+        sorted.sort_unstable();
+        if sorted.windows(2).any(|pair| matches!(pair, [a, b] if a.0 == b.0)) {
             return Err(Error::InvalidTags { reason: "a key is given twice" });
         }
-        Ok(Tags(tags.into()))
+        let mut encoded = Vec::with_capacity(bytes + 2 * tags.len());
+        for (key, value) in sorted {
+            put_text(&mut encoded, key);
+            put_text(&mut encoded, value);
+        }
+        Ok(Tags(encoded.into()))
+    }
+
+    /// What [`Tags::encoded`] gave once.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes: they are no tags that [`Tags::new`] makes.
+    pub(crate) fn decode(bytes: &[u8]) -> std::result::Result<Self, &'static str> {
+        let mut rest = bytes;
+        let mut before: Option<&[u8]> = None;
+        let mut total = 0;
+        while !rest.is_empty() {
+            let (key, value) = take_tag(&mut rest).ok_or("a tag's length is impossible")?;
+            if before.is_some_and(|before| before >= key) {
+                return Err("the tags are not sorted");
+            }
+            total += key.len() + value.len();
+            before = Some(key);
+        }
+        if total > TAGS_BYTES_MAX { Err("the tags are too long") } else { Ok(Tags(bytes.into())) }
+    }
+
+    /// The bytes that [`Tags::decode`] takes; none if there are no tags.
+    pub(crate) fn encoded(&self) -> &[u8] {
+        &self.0
     }
 
     /// The canonical ID of a name and tags.
@@ -93,9 +123,47 @@ impl Tags {
         Tags::canonical(name, &borrowed).ok()
     }
 
+    /// Keys and values, in order.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.0.iter().map(|(key, value)| (&**key, &**value))
+        let mut rest = &*self.0;
+        let len = std::iter::from_fn(|| take_tag(&mut rest)).count();
+        let mut rest = &*self.0;
+        // There are so many.
+        (0..len).map(move |_| take_tag(&mut rest).unwrap_or_default())
     }
+}
+
+/// Puts bytes behind their length.
+fn put_text(to: &mut Vec<u8>, text: &[u8]) {
+    let mut len = text.len();
+    while len >= 0x80 {
+        to.push(len as u8 | 0x80);
+        len >>= 7;
+    }
+    to.push(len as u8);
+    to.extend_from_slice(text);
+}
+
+/// Takes what [`put_text`] put from the front; `None` if it put no such bytes, or nothing as long as tags can be.
+#[inline]
+fn take_text<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let (len, rest) = match **bytes {
+        [len @ ..0x80, ref rest @ ..] => (len as usize, rest),
+        [low, high @ 1..0x80, ref rest @ ..] => (low as usize & 0x7f | (high as usize) << 7, rest),
+        [low, middle @ 0x80..=0xff, high @ 1..0x80, ref rest @ ..] => {
+            (low as usize & 0x7f | (middle as usize & 0x7f) << 7 | (high as usize) << 14, rest)
+        }
+        _ => return None,
+    };
+    let (text, behind) = rest.split_at_checked(len)?;
+    *bytes = behind;
+    Some(text)
+}
+
+/// Takes a key and its value from the front.
+#[inline]
+fn take_tag<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
+    Some((take_text(bytes)?, take_text(bytes)?))
 }
 
 fn is_key(key: &[u8]) -> bool {
@@ -130,6 +198,46 @@ fn parse_value(text: &[u8]) -> Option<(Vec<u8>, &[u8])> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Values, those whose lengths take 1, 2 and 3 bytes among them.
+    fn value() -> impl Strategy<Value = Vec<u8>> {
+        let len = prop_oneof![8 => 0..10_usize, 2 => 120..140_usize, 1 => 7_000..8_000_usize];
+        (len, any::<u8>()).prop_map(|(len, byte)| vec![byte; len])
+    }
+
+    #[test]
+    fn tags_are_as_long_as_they_may_be_and_no_longer() {
+        let long = vec![b'v'; TAGS_BYTES_MAX];
+        for (key, value) in [(&b""[..], &long[..]), (&long, b""), (&long[..16_384], &long[16_384..])] {
+            let tags = Tags::new(&[(key, value)]).expect("64 KiB");
+            assert!(tags.iter().eq([(key, value)]));
+            assert_eq!(Tags::decode(tags.encoded()), Ok(tags));
+        }
+        assert!(matches!(Tags::new(&[(b"k", &long)]), Err(Error::InvalidTags { .. })));
+        let mut too_long = Vec::new();
+        put_text(&mut too_long, b"k");
+        put_text(&mut too_long, &long);
+        assert_eq!(Tags::decode(&too_long), Err("the tags are too long"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_tags_are_refused() {
+        let cases: [&[u8]; 7] = [
+            b"\x01",
+            b"\x01k",
+            b"\x01k\x02v",
+            b"\x80\x00\x00",
+            b"\x01k\xff",
+            b"\xff\xff\xff\x01",
+            b"\x00\xff\xff\x7f",
+        ];
+        for bytes in cases {
+            assert_eq!(Tags::decode(bytes), Err("a tag's length is impossible"), "{bytes:?}");
+        }
+        for bytes in [b"\x01k\x00\x01k\x00", b"\x01l\x00\x01k\x00"] {
+            assert_eq!(Tags::decode(bytes), Err("the tags are not sorted"));
+        }
+    }
 
     #[test]
     fn what_is_not_of_the_form_is_opaque() {
@@ -167,6 +275,27 @@ mod tests {
             prop_assert_eq!(&parsed, &canonical);
             prop_assert_eq!(parsed.iter().map(|(k, v)| (k.to_vec(), v.to_vec())).collect::<Vec<_>>(),
                 tags.iter().map(|(k, v)| (k.as_bytes().to_vec(), v.clone())).collect::<Vec<_>>());
+        }
+
+        #[test]
+        fn tags_of_any_bytes_are_kept(
+            tags in prop::collection::btree_map(prop::collection::vec(any::<u8>(), 0..4), value(), 0..8),
+        ) {
+            let pairs: Vec<(&[u8], &[u8])> = tags.iter().map(|(k, v)| (&k[..], &v[..])).collect();
+            let reversed: Vec<_> = pairs.iter().rev().copied().collect();
+            let made = Tags::new(&reversed).unwrap();
+            prop_assert_eq!(made.iter().len(), pairs.len());
+            prop_assert!(made.iter().eq(pairs));
+            prop_assert_eq!(Tags::decode(made.encoded()), Ok(made));
+        }
+
+        #[test]
+        fn bytes_that_decode_are_those_of_tags(bytes in prop::collection::vec(prop_oneof![0..4_u8, any::<u8>()], 0..24)) {
+            if let Ok(tags) = Tags::decode(&bytes) {
+                let pairs: Vec<_> = tags.iter().collect();
+                prop_assert_eq!(Tags::new(&pairs).unwrap(), tags.clone());
+                prop_assert_eq!(tags.encoded(), &bytes[..]);
+            }
         }
 
         #[test]
