@@ -243,8 +243,9 @@ impl Model {
             };
             stream.and_then(|stream| streams.insert(name, stream));
         }
+        let written = Written { metrics: streams.len() as u64, ..Written::default() };
         self.volumes.0.lock().expect("no panic").volumes.push((*volume, streams));
-        Ok(Written::default())
+        Ok(written)
     }
 
     /// Of each volume, in the order in which they were written, the version that it was frozen at and a metric's points.

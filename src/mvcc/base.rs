@@ -29,6 +29,13 @@ pub(crate) struct Base(Vec<SealedBlock>);
 pub(crate) struct BaseRef(Option<Arc<Base>>);
 
 impl BaseRef {
+    /// These blocks; `None` if they are not disjoint and ascending.
+    pub(crate) fn of(blocks: Vec<SealedBlock>) -> Option<BaseRef> {
+        let sound = blocks.iter().all(|block| block.cover.first <= block.cover.last)
+            && blocks.is_sorted_by(|one, next| one.cover.last < next.cover.first);
+        sound.then(|| BaseRef((!blocks.is_empty()).then(|| Arc::new(Base(blocks)))))
+    }
+
     /// The sealed blocks, oldest first.
     pub(crate) fn blocks(&self) -> &[SealedBlock] {
         self.0.as_ref().map_or(&[], |base| &base.0)
@@ -71,13 +78,12 @@ impl BaseRef {
     }
 
     /// Whether both are one.
-    #[cfg(test)]
     pub(crate) fn is(&self, other: &BaseRef) -> bool {
         self.address() == other.address()
     }
 
-    /// Where it lies; 0 for none.
-    fn address(&self) -> usize {
+    /// Where it lies, which tells it from all others that are alive; 0 for none.
+    pub(crate) fn address(&self) -> usize {
         self.0.as_ref().map_or(0, |base| std::ptr::from_ref(&**base).addr())
     }
 }
@@ -104,7 +110,8 @@ pub(crate) struct Bases(Mutex<Successors>);
 
 #[derive(Debug, Default)]
 struct Successors {
-    block: Option<SealedBlock>,
+    /// What the install does.
+    change: Option<(Cover, Option<VolumeId>)>,
     /// By the address of what they replace, which is kept so that no other gets that address.
     made: HashMap<usize, (BaseRef, BaseRef), RandomState>,
     /// By what they are: a base that is equal is as good, whatever it comes from.
@@ -112,16 +119,20 @@ struct Successors {
 }
 
 impl Bases {
-    /// `base` with a block in place of those that it overlaps.
-    pub(crate) fn successor(&self, base: &BaseRef, block: SealedBlock) -> BaseRef {
+    /// `base` with a volume's block in place of those that it overlaps; without a volume, just without those.
+    pub(crate) fn successor(&self, base: &BaseRef, cover: Cover, volume: Option<VolumeId>) -> BaseRef {
         let mut successors = self.0.lock();
-        if successors.block != Some(block) {
-            *successors = Successors { block: Some(block), ..Successors::default() };
+        let change = Some((cover, volume));
+        if successors.change != change {
+            *successors = Successors { change, ..Successors::default() };
         }
         if let Some((_, made)) = successors.made.get(&base.address()) {
             return made.clone();
         }
-        let new = base.with(block);
+        let new = match volume {
+            Some(volume) => base.with(SealedBlock { cover, volume }),
+            None => base.filtered(|block| !block.cover.overlaps(cover)),
+        };
         let new = successors.equal.entry(new.clone()).or_insert(new).clone();
         successors.made.insert(base.address(), (base.clone(), new.clone()));
         new
@@ -173,10 +184,18 @@ mod tests {
         let bases = Bases::default();
         let old = BaseRef::default().with(block(0, 9, 1));
         let same = BaseRef::default().with(block(0, 9, 1));
-        let new = bases.successor(&old, block(10, 19, 2));
-        assert!(bases.successor(&old, block(10, 19, 2)).is(&new));
-        assert!(bases.successor(&same, block(10, 19, 2)).is(&new), "equal ones become one");
-        assert!(!bases.successor(&BaseRef::default(), block(10, 19, 2)).is(&new));
-        assert_eq!(bases.successor(&old, block(20, 29, 3)).blocks(), [block(0, 9, 1), block(20, 29, 3)]);
+        let add = |base: &BaseRef, first, volume| {
+            bases.successor(base, Cover { first, last: first + 9 }, Some(VolumeId(volume)))
+        };
+        let new = add(&old, 10, 2);
+        assert!(add(&old, 10, 2).is(&new));
+        assert!(add(&same, 10, 2).is(&new), "equal ones become one");
+        assert!(!add(&BaseRef::default(), 10, 2).is(&new));
+        assert_eq!(add(&old, 20, 3).blocks(), [block(0, 9, 1), block(20, 29, 3)]);
+        let remove = |base: &BaseRef, first, last| bases.successor(base, Cover { first, last }, None);
+        assert_eq!(remove(&new, 0, 9).blocks(), [block(10, 19, 2)]);
+        assert!(remove(&new, 0, 9).is(&remove(&new, 0, 9)));
+        assert!(remove(&new, 20, 29).is(&new), "nothing to remove");
+        assert!(remove(&new, 0, 29).blocks().is_empty());
     }
 }

@@ -18,7 +18,7 @@ use std::fmt::Debug;
 use crate::error::{Error, Result};
 use crate::names::Names;
 use crate::planted::{Bug, Planted};
-use crate::sealed::VolumeStore;
+use crate::sealed::{SealedVolume, VolumeStore};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count, lock_soon, thread_number};
 
@@ -280,7 +280,7 @@ impl Core {
         let mut log = self.reserve(&mut staged, &commit, cost, reads)?;
         log.seq = log.seq.next();
         let version = log.seq;
-        self.sequence_names(&staged);
+        self.sequence_names(&staged, version);
         if !staged.meta_keys.is_empty() {
             log.meta_keys.push_back((version, std::mem::take(&mut staged.meta_keys)));
         }
@@ -496,9 +496,9 @@ impl Core {
     }
 
     /// Tells the dictionary what this commit makes and drops. Under the log's lock, so that names change in the log's order.
-    fn sequence_names(&self, staged: &Staged) {
+    fn sequence_names(&self, staged: &Staged, version: Version) {
         staged.namespaces.iter().for_each(|namespace| namespace.set_created());
-        staged.creates.iter().for_each(|metric| metric.set_created());
+        staged.creates.iter().for_each(|metric| metric.set_created(version));
         // What nobody has made cannot be dropped, and its handles stay good.
         let drops = if self.planted.has(Bug::DropAtPublication) { &[] } else { staged.drops.as_slice() };
         for metric in drops.iter().filter(|metric| metric.is_created()) {
@@ -702,7 +702,7 @@ impl Core {
     pub(super) fn swap_in(&self, to: Version, commits: &[InFlight]) -> Arc<Transaction> {
         let mut writer = self.writer.lock();
         for (metric, map) in std::mem::take(&mut writer.listed) {
-            writer.metrics.set(metric, map);
+            writer.metrics.set(metric, map, to);
         }
         for InFlight { commit, .. } in commits {
             for (metric, map) in commit.changes.lock().drain(..) {
@@ -710,7 +710,7 @@ impl Core {
                     self.names.metric_by_id(metric).iter().for_each(crate::names::Metric::set_dropped);
                     self.drops.fetch_add(1, Ordering::Release);
                 }
-                writer.metrics.set(metric, map);
+                writer.metrics.set(metric, map, to);
             }
             let global = &commit.record.bytes[commit.record.global.clone()];
             for command in Commands::new(global).map_while(Result::ok) {
@@ -829,6 +829,11 @@ impl Writer {
             }
             _ => {}
         }
+    }
+
+    /// Puts back a volume that a checkpoint had.
+    pub(super) fn restore_volume(&mut self, volume: Arc<SealedVolume>) {
+        crate::sync::make_mut(&mut self.volumes).restore(volume);
     }
 
     /// Forgets the tokens of dead transactions and returns the versions of the living. `retired` was just replaced; of its references

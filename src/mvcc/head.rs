@@ -5,7 +5,6 @@
 
 use crate::sync::{Arc, make_mut};
 
-use super::base::SealedBlock;
 use super::lane::{Applying, Group};
 use super::partition::PartitionRef;
 use super::partition_map::{Cover, PartitionMap};
@@ -37,6 +36,13 @@ const POINTS_PER_LOCK: usize = 4_096;
 impl Head {
     pub(super) fn new(group: u32, version: Version) -> Self {
         Head { map: Arc::new(PartitionMap::default()), newest: None, last_write: version, group }
+    }
+
+    /// A head with a map that a checkpoint had, as of a version.
+    pub(super) fn restored(group: u32, version: Version, map: Arc<PartitionMap>) -> Self {
+        let mut head = Head { map, newest: None, last_write: version, group };
+        head.find_newest();
+        head
     }
 
     pub(super) fn map(&self) -> &Arc<PartitionMap> {
@@ -73,10 +79,11 @@ impl Head {
         }
     }
 
-    /// Puts a volume in the place of partitions born until a version. That is no write: what is read stays the same.
+    /// Puts a volume in the place of partitions born until a version, or nothing if nothing was in them. That is no write: what is read stays
+    /// the same.
     pub(super) fn install(&mut self, volume: &BlockVolume, frozen_until: Version, context: &Applying<'_>) {
-        let BlockVolume { cover, id, .. } = *volume;
-        let base = context.bases.successor(self.map.base(), SealedBlock { cover, volume: id });
+        let BlockVolume { cover, id, is_empty, .. } = *volume;
+        let base = context.bases.successor(self.map.base(), cover, (!is_empty).then_some(id));
         let is_frozen = |partition: &PartitionRef| partition.born() <= frozen_until;
         if context.planted.has(Bug::DrainFrozen) {
             let frozen = self.map.partitions().filter(|partition| is_frozen(partition));

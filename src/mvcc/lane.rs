@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{MetricId, Names, Namespace, NamespaceId};
+use crate::names::{Metric, MetricId, Names, Namespace, NamespaceId};
 use crate::planted::{Bug, Planted};
 use crate::sync::{Arc, Mutex};
 
@@ -20,6 +20,7 @@ use super::marks::LiveVersions;
 use super::memory::Memory;
 use super::partition_map::{Cover, PartitionMap};
 use super::record::{Command, Install};
+use super::slots::HeadSlots;
 use super::transaction::Version;
 use super::window::Window;
 
@@ -34,7 +35,7 @@ pub(crate) struct Lane {
 #[derive(Debug, Default)]
 pub(crate) struct Heads {
     /// By `id / lanes`.
-    heads: Vec<Option<Head>>,
+    heads: HeadSlots,
     groups: Vec<Group>,
     /// Only for [`Bug::InstallFreezesMap`] and [`Bug::InstallInTreeOnly`]: what an install puts back.
     put_back: BTreeMap<MetricId, Arc<PartitionMap>>,
@@ -98,14 +99,11 @@ impl Heads {
         let place = (metric.0 / context.lanes) as usize;
         match command {
             Command::Create { .. } => {
-                if self.heads.len() <= place {
-                    self.heads.resize_with(place + 1, || None);
-                }
-                if self.heads[place].is_none()
+                if self.heads.get(place).is_none()
                     && let Some(group) = self.group_of(metric, context.names)
                 {
                     changed.push(metric);
-                    self.heads[place] = Some(Head::new(group, context.version));
+                    self.heads.put(place, Head::new(group, context.version));
                     let group = &mut self.groups[group as usize];
                     if !group.freezes.is_empty() {
                         group.made.insert(metric, context.version);
@@ -113,18 +111,43 @@ impl Heads {
                 }
             }
             Command::Drop { .. } => {
-                if self.heads.get_mut(place).is_some_and(|slot| slot.take().is_some()) {
+                if self.heads.take(place).is_some() {
                     changed.push(metric);
                 }
             }
             command => {
-                let Some(head) = self.heads.get_mut(place).and_then(Option::as_mut) else { return };
+                let Some(head) = self.heads.get_mut(place) else { return };
                 let group = &self.groups[head.group() as usize];
                 if head.write(command, group, context) && changed.last() != Some(&metric) {
                     changed.push(metric);
                 }
             }
         }
+    }
+
+    /// Puts back a metric as a checkpoint had it.
+    pub(super) fn restore(&mut self, metric: &Metric, lanes: u32, version: Version, map: Arc<PartitionMap>) {
+        let place = (metric.id().0 / lanes) as usize;
+        let group = self.group_at(metric.namespace(), metric.shard()) as u32;
+        self.heads.take(place);
+        self.heads.put(place, Head::restored(group, version, map));
+    }
+
+    /// Puts back a freeze that a checkpoint had. In the order of versions.
+    pub(super) fn restore_freeze(&mut self, namespace: &Namespace, shard: u32, freeze: Freeze) {
+        let place = self.group_at(namespace, shard);
+        self.groups[place].freezes.push(freeze);
+    }
+
+    /// Puts back that a metric was made since there is a freeze of its group.
+    pub(super) fn restore_made(&mut self, metric: &Metric, version: Version) {
+        let place = self.group_at(metric.namespace(), metric.shard());
+        self.groups[place].made.insert(metric.id(), version);
+    }
+
+    /// Metrics made since there are freezes of their group, and when.
+    pub(super) fn made(&self) -> impl Iterator<Item = (MetricId, Version)> {
+        self.groups.iter().flat_map(|group| group.made.iter().map(|(metric, version)| (*metric, *version)))
     }
 
     /// The last applied commit that wrote to a metric; none if the metric is not there.
@@ -148,7 +171,7 @@ impl Heads {
     }
 
     pub(super) fn head(&self, metric: MetricId, lanes: u32) -> Option<&Head> {
-        self.heads.get((metric.0 / lanes) as usize)?.as_ref()
+        self.heads.get((metric.0 / lanes) as usize)
     }
 
     /// The place of the group that a new metric belongs to; none if nobody named it.
@@ -168,7 +191,8 @@ impl Heads {
         })
     }
 
-    /// Notes that a block is frozen. What is in memory of it is not touched.
+    /// Notes that a block is frozen. What is in memory of it is not touched. Freezes that have a time in common with it end: they are left of seals
+    /// that failed, and will not be gone on with, as a shard's volumes have no times in common.
     fn freeze(&mut self, namespace: NamespaceId, shard: u32, block: Cover, context: &Applying<'_>) {
         // A lane without metrics of the group notes it too: it must know of those that come later that they did.
         if let Some(namespace) = context.names.namespace_by_id(namespace)
@@ -176,7 +200,7 @@ impl Heads {
         {
             let place = self.group_at(&namespace, shard);
             let group = &mut self.groups[place];
-            group.freezes.retain(|freeze| !block.contains(freeze.block));
+            group.freezes.retain(|freeze| !block.overlaps(freeze.block));
             group.freezes.push(Freeze { block, version: context.version });
         }
         if context.planted.has(Bug::InstallFreezesMap) {
@@ -186,17 +210,14 @@ impl Heads {
 
     fn remember_maps(&mut self, context: &Applying<'_>) {
         let Applying { lane, lanes, .. } = *context;
-        let heads = self.heads.iter().enumerate();
-        let maps = heads.filter_map(|(place, head)| {
-            Some((MetricId(place as u32 * lanes + lane), head.as_ref()?.map().clone()))
-        });
-        self.put_back = maps.collect();
+        let map = |(place, head): (usize, &Head)| (MetricId(place as u32 * lanes + lane), head.map().clone());
+        self.put_back = self.heads.iter().map(map).collect();
     }
 
     /// Undoes what an install did. Only for [`Bug::InstallInTreeOnly`].
     pub(crate) fn put_back(&mut self, lanes: u32) {
         for (metric, map) in std::mem::take(&mut self.put_back) {
-            if let Some(head) = self.heads[(metric.0 / lanes) as usize].as_mut() {
+            if let Some(head) = self.heads.get_mut((metric.0 / lanes) as usize) {
                 head.put_back(map);
             }
         }
@@ -220,14 +241,13 @@ impl Heads {
             false => Version(0),
         };
         let first_place = (first.0.saturating_sub(lane)).div_ceil(lanes) as usize;
-        for (place, slot) in self.heads.iter_mut().enumerate().skip(first_place) {
+        for (place, head) in self.heads.iter_mut_from(first_place) {
             let metric = MetricId(place as u32 * lanes + lane);
             if metric > *last {
                 break;
             }
             let made = &self.groups[group].made;
-            if let Some(head) = slot
-                && head.group() == group as u32
+            if head.group() == group as u32
                 && (made.get(&metric).is_none_or(|made| *made <= volume.freeze)
                     || context.planted.has(Bug::InstallInMadeLater))
             {
@@ -272,5 +292,59 @@ impl Group {
     /// Whether a freeze is pending somewhere in `cover`.
     pub(super) fn is_freezing(&self, cover: Cover) -> bool {
         self.freezes.iter().any(|freeze| freeze.block.overlaps(cover))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mvcc::commit::Core;
+    use crate::mvcc::sealing::SLICE_METRICS;
+    use crate::names::NamespaceOptions;
+    use crate::sealed::{BlockVolume, VolumeId};
+
+    const METRICS: u32 = 1_000_000;
+    const LANES: u32 = 8;
+    const BLOCK: Cover = Cover { first: 0, last: 99 };
+
+    /// How often heads were asked for, in all lanes.
+    fn touched(core: &Core) -> u64 {
+        core.lanes.iter().map(|lane| lane.heads.lock().heads.touched()).sum()
+    }
+
+    #[test]
+    fn a_freeze_of_a_million_metrics_touches_no_head() {
+        let options = NamespaceOptions { block_ns: 100, shards: 1 };
+        let core = Core::new(Names::new(0, options), LANES, 0, Planted::default());
+        let namespace = core.names.namespace_by_id(NamespaceId(0)).expect("there from the beginning");
+        let mut staged = core.stage();
+        for number in 0..METRICS {
+            let metric = core.names.metric(&namespace, &number.to_be_bytes()).expect("valid");
+            staged.create(&metric).expect("staged");
+        }
+        core.commit(staged, false, None).expect("commits");
+        assert_eq!(core.load().metrics.len(), u64::from(METRICS));
+
+        let before = touched(&core);
+        assert!(before >= u64::from(METRICS), "the count counts");
+        let frozen = core.freeze(namespace.id(), 0, BLOCK).expect("commits");
+        assert_eq!(touched(&core), before, "heads touched by the freeze");
+        assert_eq!(core.freezes().len(), LANES as usize, "each lane has noted it");
+
+        // What goes over heads is counted: one slice of an install.
+        let (id, namespace) = (VolumeId(0), namespace.id());
+        let volume = BlockVolume {
+            id,
+            namespace,
+            shard: 0,
+            cover: BLOCK,
+            width_ns: 100,
+            number: 0,
+            freeze: frozen,
+            is_empty: false,
+        };
+        core.install(volume, SLICE_METRICS).expect("commits");
+        assert!(touched(&core) >= before + u64::from(SLICE_METRICS));
+        assert!(core.freezes().is_empty());
     }
 }

@@ -1,7 +1,8 @@
 //! How much memory the partitions of a database take: an estimate that is cheap to keep.
 //!
 //! Each partition tells its share when it has changed by more than a little, and gives it back when it goes. Counted are streams, side
-//! entries and an allowance for what is around them; not counted are maps, names, and what readers hold.
+//! entries, tombstones, and an allowance for what is around each stream and each partition; not counted are maps, names, and what readers
+//! copied. What readers share counts until they let go.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -4,11 +4,14 @@
 //! Cloning it costs one reference. Changing it copies the nodes on the path that somebody else can see; nodes that only the tree
 //! under construction holds are changed in place. So a transaction costs the path of each metric that it changes, and metrics
 //! that it does not change cost nothing.
+//!
+//! Each node has the version of its last change, so that a checkpoint passes over what it has written already.
 
 use crate::names::MetricId;
 use crate::sync::{Arc, make_mut};
 
 use super::partition_map::PartitionMap;
+use super::transaction::Version;
 
 /// Children of a node.
 const FAN_OUT: usize = if cfg!(loom) { 4 } else { 64 };
@@ -27,8 +30,22 @@ pub(crate) struct MetricTree {
 
 #[derive(Clone, Debug)]
 enum Node {
-    Inner(Arc<[Option<Node>; FAN_OUT]>),
-    Leaf(Arc<[Option<Arc<PartitionMap>>; FAN_OUT]>),
+    Inner(Arc<Slots<Node>>),
+    Leaf(Arc<Slots<Arc<PartitionMap>>>),
+}
+
+/// What a node consists of.
+#[derive(Clone, Debug)]
+struct Slots<T> {
+    slots: [Option<T>; FAN_OUT],
+    /// The version that last changed anything here or below.
+    changed: Version,
+}
+
+impl<T> Slots<T> {
+    fn new(changed: Version) -> Self {
+        Slots { slots: [const { None }; FAN_OUT], changed }
+    }
 }
 
 impl MetricTree {
@@ -41,36 +58,39 @@ impl MetricTree {
         let mut level = self.height;
         loop {
             match node {
-                Node::Inner(children) => node = children[digit(metric, level)].as_ref()?,
-                Node::Leaf(maps) => return maps[digit(metric, 0)].as_ref(),
+                Node::Inner(children) => node = children.slots[digit(metric, level)].as_ref()?,
+                Node::Leaf(maps) => return maps.slots[digit(metric, 0)].as_ref(),
             }
             level = level.saturating_sub(1);
         }
     }
 
-    /// Sets or, with `None`, removes the map of a metric.
-    pub(crate) fn set(&mut self, metric: MetricId, map: Option<Arc<PartitionMap>>) {
+    /// Sets or, with `None`, removes the map of a metric, in the transaction of this version.
+    pub(crate) fn set(&mut self, metric: MetricId, map: Option<Arc<PartitionMap>>, version: Version) {
         while self.height < height_for(metric) {
             if let Some(root) = self.root.take() {
-                let mut children = [const { None }; FAN_OUT];
-                children[0] = Some(root);
+                let mut children = Slots::new(version);
+                children.slots[0] = Some(root);
                 self.root = Some(Node::Inner(Arc::new(children)));
             }
             self.height += 1;
         }
-        let mut node = self.root.get_or_insert_with(|| Node::empty(self.height));
+        let mut node = self.root.get_or_insert_with(|| Node::empty(self.height, version));
         let mut level = self.height;
         let maps = loop {
             match node {
                 Node::Inner(children) => {
-                    let child = &mut make_mut(children)[digit(metric, level)];
+                    let children = make_mut(children);
+                    children.changed = version;
+                    let child = &mut children.slots[digit(metric, level)];
                     level -= 1;
-                    node = child.get_or_insert_with(|| Node::empty(level));
+                    node = child.get_or_insert_with(|| Node::empty(level, version));
                 }
                 Node::Leaf(maps) => break make_mut(maps),
             }
         };
-        let slot = &mut maps[digit(metric, 0)];
+        maps.changed = version;
+        let slot = &mut maps.slots[digit(metric, 0)];
         self.len += u64::from(map.is_some());
         self.len -= u64::from(slot.is_some());
         *slot = map;
@@ -79,6 +99,27 @@ impl MetricTree {
     /// How many metrics it has.
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Visits the leaves that changed after a version: the first id of each, and its slots. Passes over what did not change.
+    pub(crate) fn changed_after(
+        &self,
+        version: Version,
+        mut visit: impl FnMut(MetricId, &[Option<Arc<PartitionMap>>]),
+    ) {
+        let mut stack: Vec<(&Node, u32)> = self.root.iter().map(|root| (root, 0)).collect();
+        while let Some((node, prefix)) = stack.pop() {
+            match node {
+                Node::Leaf(maps) if maps.changed > version => visit(MetricId(prefix << BITS), &maps.slots),
+                Node::Inner(children) if children.changed > version => {
+                    let below = children.slots.iter().enumerate().rev();
+                    stack.extend(
+                        below.filter_map(|(i, child)| Some((child.as_ref()?, prefix << BITS | i as u32))),
+                    );
+                }
+                Node::Leaf(_) | Node::Inner(_) => {}
+            }
+        }
     }
 
     /// All metrics, by id.
@@ -95,9 +136,9 @@ impl MetricTree {
                 }
                 let (node, prefix) = stack.pop()?;
                 match node {
-                    Node::Leaf(maps) => (leaf, leaf_prefix) = (maps.iter().enumerate(), prefix << BITS),
+                    Node::Leaf(maps) => (leaf, leaf_prefix) = (maps.slots.iter().enumerate(), prefix << BITS),
                     Node::Inner(children) => {
-                        let below = children.iter().enumerate().rev();
+                        let below = children.slots.iter().enumerate().rev();
                         stack.extend(
                             below.filter_map(|(i, child)| Some((child.as_ref()?, prefix << BITS | i as u32))),
                         );
@@ -109,10 +150,10 @@ impl MetricTree {
 }
 
 impl Node {
-    fn empty(level: u32) -> Self {
+    fn empty(level: u32, version: Version) -> Self {
         match level {
-            0 => Node::Leaf(Arc::new([const { None }; FAN_OUT])),
-            _ => Node::Inner(Arc::new([const { None }; FAN_OUT])),
+            0 => Node::Leaf(Arc::new(Slots::new(version))),
+            _ => Node::Inner(Arc::new(Slots::new(version))),
         }
     }
 }
@@ -142,7 +183,7 @@ mod tests {
         for (id, height) in [(0, 0), (63, 0), (64, 1), (4095, 1), (4096, 2), (262_144, 3), (u32::MAX, 5)] {
             assert_eq!(height_for(MetricId(id)), height, "{id}");
             let mut tree = MetricTree::default();
-            tree.set(MetricId(id), Some(map()));
+            tree.set(MetricId(id), Some(map()), Version(1));
             assert!(tree.get(MetricId(id)).is_some());
             assert_eq!(tree.iter().map(|(found, _)| found.0).collect::<Vec<_>>(), [id]);
         }
@@ -151,13 +192,31 @@ mod tests {
     #[test]
     fn a_clone_keeps_what_it_saw() {
         let mut tree = MetricTree::default();
-        tree.set(MetricId(5), Some(map()));
+        tree.set(MetricId(5), Some(map()), Version(1));
         let old = tree.clone();
-        tree.set(MetricId(5), None);
-        tree.set(MetricId(5_000), Some(map()));
+        tree.set(MetricId(5), None, Version(2));
+        tree.set(MetricId(5_000), Some(map()), Version(2));
         assert!(old.get(MetricId(5)).is_some() && old.get(MetricId(5_000)).is_none());
         assert!(tree.get(MetricId(5)).is_none() && tree.get(MetricId(5_000)).is_some());
         assert_eq!((old.len(), tree.len()), (1, 1));
+    }
+
+    #[test]
+    fn leaves_that_changed_after_a_version_are_found_and_no_others() {
+        let mut tree = MetricTree::default();
+        let changed = |tree: &MetricTree, version| {
+            let mut first = Vec::new();
+            tree.changed_after(Version(version), |metric, _| first.push(metric.0));
+            first
+        };
+        for (version, id) in [(1, 0), (2, 70), (3, 300_000), (4, 71)] {
+            tree.set(MetricId(id), Some(map()), Version(version));
+        }
+        assert_eq!(changed(&tree, 0), [0, 64, 299_968]);
+        assert_eq!(changed(&tree, 2), [64, 299_968]);
+        assert_eq!(changed(&tree, 3), [64]);
+        tree.set(MetricId(0), None, Version(5));
+        assert_eq!((changed(&tree, 4), changed(&tree, 5)), (vec![0], vec![]));
     }
 
     proptest! {
@@ -170,7 +229,7 @@ mod tests {
             let mut kept = Vec::new();
             for (id, present) in steps {
                 let value = present.then(map);
-                tree.set(MetricId(id), value.clone());
+                tree.set(MetricId(id), value.clone(), Version(1));
                 match value {
                     Some(value) => { model.insert(id, value); }
                     None => { model.remove(&id); }

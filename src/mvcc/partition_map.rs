@@ -82,6 +82,22 @@ impl Cover {
 }
 
 impl PartitionMap {
+    /// A map of sealed blocks and layers.
+    ///
+    /// # Errors
+    /// They are not what a map has; the reason.
+    pub(crate) fn restored(base: BaseRef, layers: SmallVec<[Layer; 1]>) -> Result<Self, &'static str> {
+        let sound = |layer: &Layer| {
+            layer.cover.first <= layer.cover.last
+                && !layer.stack.is_empty()
+                && base.around(layer.cover.first).0.contains(layer.cover)
+        };
+        if !layers.iter().all(sound) || !layers.is_sorted_by(|one, next| one.cover.last < next.cover.first) {
+            return Err("layers that are not in order");
+        }
+        Ok(PartitionMap { base, layers })
+    }
+
     /// What may hold points at `at` and around it. Two binary searches.
     pub(crate) fn piece(&self, at: i64) -> Piece<'_> {
         let (block, sealed) = self.base.around(at);
@@ -190,7 +206,7 @@ impl PartitionMap {
         self.check();
     }
 
-    /// Makes `block` sealed, as `base` says: frozen partitions leave it. Outside of it a partition's place is taken by what `replaced` has for it, which
+    /// Makes `block` sealed, or no longer, as `base` says: frozen partitions leave it. Outside of it a partition's place is taken by what `replaced` has for it, which
     /// is told all the times that are not the partition's any more: the block, and what layers that were removed covered.
     pub(crate) fn install(
         &mut self,
@@ -281,7 +297,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::base::{Bases, SealedBlock};
+    use super::super::base::Bases;
     use super::super::memory::Memory;
     use super::super::transaction::Version;
     use super::*;
@@ -301,10 +317,10 @@ mod tests {
     }
 
     fn sealed(map: &mut PartitionMap, first: i64, last: i64, volume: u32, freeze: u64) {
-        let block = SealedBlock { cover: Cover { first, last }, volume: VolumeId(volume) };
-        let base = Bases::default().successor(map.base(), block);
+        let block = Cover { first, last };
+        let base = Bases::default().successor(map.base(), block, Some(VolumeId(volume)));
         let born = |partition: &PartitionRef| partition.born();
-        map.install(block.cover, base, |p| born(p) <= Version(freeze), |p, _| Some(partition(born(p).0)));
+        map.install(block, base, |p| born(p) <= Version(freeze), |p, _| Some(partition(born(p).0)));
     }
 
     #[test]
@@ -382,7 +398,7 @@ mod tests {
         sealed(&mut map, 2 * HOUR, 4 * HOUR - 1, 7, 1);
         map.remove(Cover { first: 0, last: 2 * HOUR - 1 }, |_| false, |old, _| Some(old.clone()));
         let block = Cover { first: 6 * HOUR, last: 8 * HOUR - 1 };
-        let base = Bases::default().successor(map.base(), SealedBlock { cover: block, volume: VolumeId(8) });
+        let base = Bases::default().successor(map.base(), block, Some(VolumeId(8)));
         let told = std::cell::RefCell::new(Vec::new());
         let replaced = |old: &PartitionRef, gone: &[Cover]| {
             told.borrow_mut().extend(gone.iter().map(|gone| (gone.first, gone.last)));

@@ -4,8 +4,7 @@
 //! dropped. A record that contradicts the ones before it is refused; but where a salvage lost records, which shows as a gap in the versions, what
 //! they named gets a substitute, the same at every replay, and is reported.
 
-use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
-use crate::sync::atomic::Ordering;
+use crate::names::{Metric, MetricId, NamespaceId, NamespaceOptions, Tags};
 
 use super::commit::Core;
 use super::marks::LiveVersions;
@@ -21,9 +20,14 @@ pub(crate) struct Replay<'a> {
     core: &'a mut Core,
     version: Version,
     points: u64,
+    /// Whether what is refused is given up, and the log goes on without it.
+    is_salvage: bool,
     /// Whether records are missing.
     has_gaps: bool,
     substitutes: Vec<String>,
+    /// Namespaces and metrics whose making was lost, the latter with the version from which on they are there.
+    substitute_namespaces: Vec<NamespaceId>,
+    substitute_metrics: Vec<(Metric, Version)>,
     /// Volumes of which some slices were installed, and not the last.
     unfinished: Vec<BlockVolume>,
     /// Volumes whose freeze was lost.
@@ -41,16 +45,37 @@ pub(crate) struct Replayed {
 }
 
 impl<'a> Replay<'a> {
-    pub(crate) fn new(core: &'a mut Core) -> Self {
+    /// Replays what came after a version, which is the state that the core has.
+    pub(crate) fn new(core: &'a mut Core, version: Version, is_salvage: bool) -> Self {
         Replay {
             core,
-            version: Version(0),
+            version,
             points: 0,
+            is_salvage,
             has_gaps: false,
             substitutes: Vec::new(),
+            substitute_namespaces: Vec::new(),
+            substitute_metrics: Vec::new(),
             unfinished: Vec::new(),
             without_freeze: Vec::new(),
         }
+    }
+
+    /// Says that records may be missing, or what they build on: what contradicts itself is not refused then.
+    pub(crate) fn with_gaps(mut self) -> Self {
+        self.has_gaps = true;
+        self
+    }
+
+    /// Puts a volume that is there in the place of what was frozen for it, or below all that is there if nobody knows of its freeze, for all metrics of its
+    /// shard. For volumes whose install is not in the log, as of the last record.
+    pub(crate) fn install(&mut self, volume: BlockVolume) {
+        self.core.number_volumes_above(volume.id);
+        let install = Install { volume, first: MetricId(0), last: MetricId(u32::MAX), is_last: true };
+        let mut changed = Vec::new();
+        self.apply(Command::Install(install), self.version, &mut changed);
+        self.note(changed, self.version);
+        self.core.bases.forget();
     }
 
     /// Applies the next record. One that does not decode is refused before anything of it is applied; if names contradict each other, what
@@ -69,6 +94,16 @@ impl<'a> Replay<'a> {
             self.apply(command, version, &mut changed);
             Ok(())
         });
+        self.note(changed, version);
+        // A salvage gives up the version of a record that is refused: the next one shows a gap, now and at the next replay.
+        if applied.is_ok() {
+            self.version = version;
+        }
+        applied
+    }
+
+    /// Puts what changed into the tree that is under construction.
+    fn note(&self, mut changed: Vec<MetricId>, version: Version) {
         changed.sort_unstable();
         changed.dedup();
         let lanes = self.core.lanes.len() as u32;
@@ -76,13 +111,8 @@ impl<'a> Replay<'a> {
             let changes =
                 self.core.lanes[(metric.0 % lanes) as usize].heads.lock().changes(vec![metric], lanes);
             let mut writer = self.core.writer.lock();
-            changes.into_iter().for_each(|(metric, map)| writer.metrics.set(metric, map));
+            changes.into_iter().for_each(|(metric, map)| writer.metrics.set(metric, map, version));
         }
-        // A salvage gives up the version of a record that is refused: the next one shows a gap, now and at the next replay.
-        if applied.is_ok() {
-            self.version = version;
-        }
-        applied
     }
 
     /// Publishes the state, as `version`: that of the last record, or a higher one if the log is known to have gone on. The next commit
@@ -149,7 +179,7 @@ impl<'a> Replay<'a> {
                 if self.has_gaps {
                     self.drop_predecessors(*metric, *namespace, name, version, changed);
                 }
-                if !self.core.names.restore_metric(*metric, *namespace, name, tags.clone()) {
+                if !self.core.names.restore_metric(*metric, *namespace, name, tags.clone(), version) {
                     return Err(CONTRADICTION);
                 }
             }
@@ -167,16 +197,21 @@ impl<'a> Replay<'a> {
                 }
             }
             Command::Freeze { namespace, shard, block } => {
-                self.check_block(*namespace, *shard, *block, None)?
+                self.check_namespace(*namespace)?;
+                self.check_block(*namespace, *shard, *block, None)?;
             }
             Command::Install(install) => {
-                self.core.next_volume.fetch_max(install.volume.id.0.saturating_add(1), Ordering::Relaxed);
+                self.core.number_volumes_above(install.volume.id);
                 if self.core.names.namespace_by_id(install.volume.namespace).is_none() {
                     self.substitute_namespace(install.volume.namespace)?;
                 }
                 let BlockVolume { namespace, shard, cover, width_ns, .. } = install.volume;
+                self.check_namespace(namespace)?;
+                self.check_metrics(&install.volume)?;
                 self.check_block(namespace, shard, cover, Some(width_ns))?;
-                self.unfinished.retain(|volume| volume.id != install.volume.id);
+                // Nor is an older one to be gone on with, even if the table does not tell, as this one is empty.
+                let new = install.volume;
+                self.unfinished.retain(|volume| volume.id != new.id && !new.is_after(volume));
                 if !install.is_last {
                     self.unfinished.push(install.volume);
                 }
@@ -189,9 +224,30 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Blocks consist of windows, and a volume's width is one that its namespace has. If a salvage made up other options than the namespace had, that
-    /// may not be so. A seal that is refused leaves its points in memory; but half a stream cannot leave it, and a volume of another width would be
-    /// looked for in another folder.
+    /// Seals of a namespace whose making was lost are given up: with other options than it had, its metrics are of other shards than those whose
+    /// volumes have their points, and its volumes are in other folders. The points stay in memory. Later seals are of the options that it has now, and
+    /// those a log that was salvaged replays.
+    fn check_namespace(&self, namespace: NamespaceId) -> Result<(), RecordError> {
+        match self.is_salvage && self.substitute_namespaces.contains(&namespace) {
+            true => Err(RecordError("a seal of a namespace whose making was lost")),
+            false => Ok(()),
+        }
+    }
+
+    /// So are those of a shard into which a metric was put whose making was lost, and which may have been of another one when it was sealed: the
+    /// volume need not have its points.
+    fn check_metrics(&self, volume: &BlockVolume) -> Result<(), RecordError> {
+        let is_concerned = |(metric, since): &(Metric, Version)| {
+            *since <= volume.freeze
+                && (metric.namespace().id(), metric.shard()) == (volume.namespace, volume.shard)
+        };
+        match self.is_salvage && self.substitute_metrics.iter().any(is_concerned) {
+            true => Err(RecordError("a seal of a shard with a metric whose making was lost")),
+            false => Ok(()),
+        }
+    }
+
+    /// Blocks consist of windows, and a volume's width is one that its namespace has.
     fn check_block(
         &self,
         namespace: NamespaceId,
@@ -217,6 +273,7 @@ impl<'a> Replay<'a> {
         let (true, Some(default)) = (self.has_gaps, default) else {
             return Err(RecordError("a namespace that was never made"));
         };
+        self.substitute_namespaces.push(id);
         let name = format!("salvaged-namespace-{}", id.0);
         self.core.names.restore_namespace(id, &name, default.options());
         let command = Command::Namespace { id, name: &name, options: default.options() };
@@ -237,7 +294,8 @@ impl<'a> Replay<'a> {
         }
         let name = format!("salvaged-metric-{}", metric.0);
         let namespace = NamespaceId(0);
-        self.core.names.restore_metric(metric, namespace, name.as_bytes(), Tags::none());
+        self.core.names.restore_metric(metric, namespace, name.as_bytes(), Tags::none(), version);
+        self.substitute_metrics.extend(self.core.names.metric_by_id(metric).map(|metric| (metric, version)));
         let create = Command::Create { metric, namespace, name: name.as_bytes(), tags: Tags::none() };
         self.apply(create, version, changed);
         self.substitutes.push(format!("the ID of metric {} is lost; it is now {name}", metric.0));

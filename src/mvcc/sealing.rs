@@ -58,6 +58,22 @@ impl Core {
         self.lanes.iter().flat_map(freezes).collect()
     }
 
+    /// Metrics that were made since there is a freeze of their shard, and when.
+    pub(crate) fn made_since_freezes(&self) -> Vec<(MetricId, Version)> {
+        let made = |lane: &Lane| lane.heads.lock().made().collect::<Vec<_>>();
+        self.lanes.iter().flat_map(made).collect()
+    }
+
+    /// The number that the next volume gets.
+    pub(crate) fn next_volume_number(&self) -> u32 {
+        self.next_volume.load(Ordering::Relaxed)
+    }
+
+    /// Gives out numbers above `highest` only. For opening.
+    pub(crate) fn number_volumes_above(&self, highest: VolumeId) {
+        self.next_volume.fetch_max(highest.0.saturating_add(1), Ordering::Relaxed);
+    }
+
     /// A number for a volume that nobody else gets.
     pub(crate) fn next_volume(&self) -> VolumeId {
         VolumeId(self.next_volume.fetch_add(1, Ordering::Relaxed))

@@ -63,7 +63,9 @@ impl OpenStream {
         }
         self.last = at;
         if self.encoder.buffered_bytes() >= CHUNK_BYTES {
-            let chunk = self.encoder.take_complete();
+            let mut chunk = self.encoder.take_complete();
+            // Its room is up to twice that, which nobody needs any more.
+            chunk.shrink_to_fit();
             self.chunk_bytes += chunk.len();
             self.chunks.push(Arc::new(chunk));
         }
@@ -79,9 +81,14 @@ impl OpenStream {
         self.encoder.points()
     }
 
-    /// The bytes that it takes in memory.
+    /// The bytes of its points.
     pub(crate) fn bytes(&self) -> usize {
         self.chunk_bytes + self.encoder.buffered_bytes()
+    }
+
+    /// The bytes that it takes in memory, the encoder's spare room included.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        self.chunk_bytes + self.encoder.allocated_bytes()
     }
 
     /// The stream so far, finished.

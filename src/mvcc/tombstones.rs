@@ -54,6 +54,21 @@ impl Tombstones {
         self.chunks().iter().map(|chunk| chunk.len()).sum()
     }
 
+    /// All of them, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Tombstone> {
+        self.chunks().iter().flat_map(|chunk| chunk.iter().copied())
+    }
+
+    /// About how many bytes they take in memory. Constant time.
+    pub(crate) fn bytes(&self) -> u64 {
+        let most = match self.chunks() {
+            [] => 0,
+            [only] => only.len(),
+            chunks => chunks.len() * CHUNK_TOMBSTONES,
+        };
+        (most * size_of::<Tombstone>()) as u64
+    }
+
     /// Adds a tombstone that hides at least as much as any before it. Earlier ones are trimmed to what it does not cover.
     pub(crate) fn add(&mut self, new: Tombstone) {
         let chunks = make_mut(self.chunks.get_or_insert_with(|| Arc::new(Vec::new())));
@@ -77,6 +92,12 @@ impl Tombstones {
         let pieces = all.len().div_ceil(CHUNK_TOMBSTONES);
         let cut = all.chunks(all.len().div_ceil(pieces)).map(|piece| Arc::new(piece.to_vec()));
         chunks.splice(begin..end, cut.collect::<Vec<_>>());
+    }
+
+    /// These tombstones, which are disjoint and ascending.
+    pub(crate) fn of(tombstones: &[Tombstone]) -> Tombstones {
+        let chunks = tombstones.chunks(CHUNK_TOMBSTONES).map(|chunk| Arc::new(chunk.to_vec()));
+        Tombstones { chunks: (!tombstones.is_empty()).then(|| Arc::new(chunks.collect())) }
     }
 
     /// Those that `change` leaves, changed as it says; their ranges stay.

@@ -27,6 +27,14 @@ impl VolumeTable {
         self.volumes.iter()
     }
 
+    /// Adds a volume.
+    pub(crate) fn restore(&mut self, volume: Arc<SealedVolume>) {
+        if let Err(place) = self.volumes.binary_search_by_key(&volume.block().id, |volume| volume.block().id)
+        {
+            self.volumes.insert(place, volume);
+        }
+    }
+
     /// Adds the volume of an install, for the transaction of version `at`. With the last slice those whose place it takes leave: no head names
     /// them any more.
     pub(crate) fn install(
@@ -37,7 +45,9 @@ impl VolumeTable {
         namespace: &Namespace,
     ) {
         let new = &install.volume;
-        if let Err(place) = self.volumes.binary_search_by_key(&new.id, |volume| volume.block().id) {
+        if !new.is_empty
+            && let Err(place) = self.volumes.binary_search_by_key(&new.id, |volume| volume.block().id)
+        {
             self.volumes.insert(place, store.volume(*new, namespace));
         }
         if install.is_last {

@@ -7,8 +7,8 @@
 mod reader;
 mod writer;
 
-pub(crate) use reader::{Columns, Commands, RecordedStream, Streams};
-pub(crate) use writer::{SectionMark, SectionWriter};
+pub(crate) use reader::{Columns, Commands, Fields, RecordedStream, Streams};
+pub(crate) use writer::{SectionMark, SectionWriter, put_bytes, put_signed, put_unsigned};
 
 use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
 
@@ -36,6 +36,14 @@ mod opcode {
     pub(super) const STREAMS: u8 = 11;
     pub(super) const FREEZE: u8 = 12;
     pub(super) const INSTALL: u8 = 13;
+}
+
+/// The flags of an install.
+mod install {
+    /// No further slice comes.
+    pub(super) const LAST: u8 = 1;
+    /// There is no volume, since the block has no points.
+    pub(super) const EMPTY: u8 = 2;
 }
 
 /// How the tags of a created metric are written.
@@ -216,15 +224,20 @@ mod tests {
             width_ns: 5,
             number: 4,
             freeze: Version(u64::MAX),
+            is_empty: false,
         };
         let install = Install { volume, first: MetricId(0), last: MetricId(u32::MAX), is_last: true };
+        let nothing = BlockVolume { is_empty: true, ..volume };
+        let empty = [false, true].map(|is_last| Install { volume: nothing, is_last, ..install });
         second.freeze(namespace, shard, cover);
         second.install(&install);
+        empty.iter().for_each(|install| second.install(install));
         let record = [first.bytes(), second.bytes()].concat();
         let found = words(&record).expect("reads back");
-        assert_eq!(found.len(), 13);
+        assert_eq!(found.len(), 15);
         assert_eq!(found[11], format!("{:?}", Command::Freeze { namespace, shard, block: cover }));
         assert_eq!(found[12], format!("{:?}", Command::Install(install)));
+        assert_eq!(found[13..], empty.map(|install| format!("{:?}", Command::Install(install))));
         assert_eq!(found[5], "point 7 100 8000000000000000");
         assert_eq!(found[6], format!("point 3 100 {:x}", f64::NAN.to_bits()));
         let bits = [1.0f64, 2.0, 3.0].map(f64::to_bits);
@@ -232,7 +245,7 @@ mod tests {
         assert_eq!(found[7], format!("columns {} {points:?}", u32::MAX));
         assert!(found[9].contains("first: -9223372036854775808, last: 9223372036854775807"));
         for cut in 0..record.len() {
-            assert!(words(&record[..cut]).map_or_else(|_| true, |some| some.len() < 13), "cut at {cut}");
+            assert!(words(&record[..cut]).map_or_else(|_| true, |some| some.len() < 15), "cut at {cut}");
         }
     }
 

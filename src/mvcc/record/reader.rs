@@ -6,13 +6,13 @@ use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
 use super::super::partition_map::Cover;
 use super::super::stream::STREAM_POINTS_MAX;
 use super::super::transaction::Version;
-use super::{Command, Install, RecordError, opcode, tags};
+use super::{Command, Install, RecordError, install, opcode, tags};
 use crate::sealed::{BlockVolume, VolumeId};
 
 /// The commands of a record, or of any of its sections, in order.
 #[derive(Clone, Debug)]
 pub(crate) struct Commands<'a> {
-    rest: Reader<'a>,
+    rest: Fields<'a>,
     last_metric: u32,
     last_at: i64,
     /// Streams so far in this section.
@@ -22,7 +22,7 @@ pub(crate) struct Commands<'a> {
 
 impl<'a> Commands<'a> {
     pub(crate) fn new(record: &'a [u8]) -> Self {
-        Commands { rest: Reader(record), last_metric: 0, last_at: 0, streams: 0, failed: false }
+        Commands { rest: Fields(record), last_metric: 0, last_at: 0, streams: 0, failed: false }
     }
 
     fn read(&mut self) -> Result<Option<Command<'a>>, RecordError> {
@@ -79,7 +79,7 @@ impl<'a> Commands<'a> {
 
     fn columns(&mut self) -> Result<Columns<'a>, RecordError> {
         let count = self.rest.length()?;
-        let times = Reader(self.rest.bytes()?);
+        let times = Fields(self.rest.bytes()?);
         let bytes = count.checked_mul(8).ok_or(RecordError("too many points"))?;
         let values = self.rest.take(bytes)?;
         // Walked here, so that whoever walks them again meets no error.
@@ -148,16 +148,15 @@ impl<'a> Commands<'a> {
         let number = self.rest.unsigned_32()?;
         let freeze = Version(self.rest.unsigned()?);
         let (first, last) = (MetricId(self.rest.unsigned_32()?), MetricId(self.rest.unsigned_32()?));
-        let is_last = match self.rest.byte() {
-            Some(0) => false,
-            Some(1) => true,
-            Some(_) => return Err(RecordError("neither the last slice nor another")),
-            None => return Err(SHORT),
-        };
+        let flags = self.rest.byte().ok_or(SHORT)?;
+        if flags & !(install::LAST | install::EMPTY) != 0 {
+            return Err(RecordError("an unknown kind of install"));
+        }
+        let (is_last, is_empty) = (flags & install::LAST != 0, flags & install::EMPTY != 0);
         if width_ns <= 0 || last < first {
             return Err(RecordError("a slice of nothing"));
         }
-        let volume = BlockVolume { id, namespace, shard, cover, width_ns, number, freeze };
+        let volume = BlockVolume { id, namespace, shard, cover, width_ns, number, freeze, is_empty };
         Ok(Install { volume, first, last, is_last })
     }
 
@@ -190,7 +189,7 @@ impl<'a> Iterator for Commands<'a> {
 /// Points of one metric as two columns; an iterator over `(timestamp, value)`.
 #[derive(Clone, Debug)]
 pub(crate) struct Columns<'a> {
-    times: Reader<'a>,
+    times: Fields<'a>,
     values: &'a [u8],
     at: i64,
     delta: i64,
@@ -222,7 +221,7 @@ impl Iterator for Columns<'_> {
 /// Encoded points of one metric; an iterator over its streams, in time order.
 #[derive(Clone, Debug)]
 pub(crate) struct Streams<'a> {
-    rest: Reader<'a>,
+    rest: Fields<'a>,
     left: usize,
     at: i64,
     number: usize,
@@ -291,44 +290,44 @@ impl RecordedStream<'_> {
 
 /// Takes fields off the front of bytes, never past their end.
 #[derive(Clone, Debug)]
-struct Reader<'a>(&'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 const SHORT: RecordError = RecordError("ends in the middle of a command");
 
-impl<'a> Reader<'a> {
-    fn byte(&mut self) -> Option<u8> {
+impl<'a> Fields<'a> {
+    pub(crate) fn byte(&mut self) -> Option<u8> {
         let (byte, rest) = self.0.split_first()?;
         self.0 = rest;
         Some(*byte)
     }
 
-    fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
+    pub(crate) fn take(&mut self, len: usize) -> Result<&'a [u8], RecordError> {
         let (taken, rest) = self.0.split_at_checked(len).ok_or(SHORT)?;
         self.0 = rest;
         Ok(taken)
     }
 
-    fn bytes(&mut self) -> Result<&'a [u8], RecordError> {
+    pub(crate) fn bytes(&mut self) -> Result<&'a [u8], RecordError> {
         let len = self.length()?;
         self.take(len)
     }
 
-    fn length(&mut self) -> Result<usize, RecordError> {
+    pub(crate) fn length(&mut self) -> Result<usize, RecordError> {
         usize::try_from(self.unsigned()?).map_err(|_| SHORT)
     }
 
-    fn value(&mut self) -> Result<f64, RecordError> {
+    pub(crate) fn value(&mut self) -> Result<f64, RecordError> {
         let (value, rest) = self.0.split_first_chunk::<8>().ok_or(SHORT)?;
         self.0 = rest;
         Ok(f64::from_bits(u64::from_le_bytes(*value)))
     }
 
-    fn unsigned_32(&mut self) -> Result<u32, RecordError> {
+    pub(crate) fn unsigned_32(&mut self) -> Result<u32, RecordError> {
         u32::try_from(self.unsigned()?).map_err(|_| RecordError("number out of range"))
     }
 
     /// LEB128: groups of seven bits, lowest first.
-    fn unsigned(&mut self) -> Result<u64, RecordError> {
+    pub(crate) fn unsigned(&mut self) -> Result<u64, RecordError> {
         let mut number = 0u64;
         for shift in (0..u64::BITS).step_by(7) {
             let byte = self.byte().ok_or(SHORT)?;
@@ -345,7 +344,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Zigzag: small numbers of either sign are short.
-    fn signed(&mut self) -> Result<i64, RecordError> {
+    pub(crate) fn signed(&mut self) -> Result<i64, RecordError> {
         let number = self.unsigned()?;
         Ok((number >> 1) as i64 ^ -((number & 1) as i64))
     }

@@ -5,7 +5,7 @@ use crate::sync::Arc;
 
 use super::super::partition_map::Cover;
 use super::super::stream::ClosedStream;
-use super::{Install, opcode, tags};
+use super::{Install, install, opcode, tags};
 
 /// Where a section stood.
 #[derive(Clone, Copy, Debug)]
@@ -196,7 +196,9 @@ impl SectionWriter {
         put_unsigned(&mut self.bytes, volume.freeze.0);
         put_unsigned(&mut self.bytes, u64::from(first.0));
         put_unsigned(&mut self.bytes, u64::from(last.0));
-        self.bytes.push(u8::from(*is_last));
+        let last = if *is_last { install::LAST } else { 0 };
+        let empty = if volume.is_empty { install::EMPTY } else { 0 };
+        self.bytes.push(last | empty);
     }
 
     fn block(&mut self, namespace: NamespaceId, shard: u32, block: Cover) {
@@ -218,7 +220,8 @@ impl SectionWriter {
     }
 }
 
-fn put_unsigned(bytes: &mut Vec<u8>, mut number: u64) {
+/// LEB128: groups of seven bits, lowest first.
+pub(crate) fn put_unsigned(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
@@ -226,11 +229,13 @@ fn put_unsigned(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-fn put_signed(bytes: &mut Vec<u8>, number: i64) {
+/// Zigzag: small numbers of either sign are short.
+pub(crate) fn put_signed(bytes: &mut Vec<u8>, number: i64) {
     put_unsigned(bytes, (number << 1 ^ number >> 63) as u64);
 }
 
-fn put_bytes(bytes: &mut Vec<u8>, slice: &[u8]) {
+/// A length and as many bytes.
+pub(crate) fn put_bytes(bytes: &mut Vec<u8>, slice: &[u8]) {
     put_unsigned(bytes, slice.len() as u64);
     bytes.extend_from_slice(slice);
 }

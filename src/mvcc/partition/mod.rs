@@ -10,6 +10,10 @@
 //! What a reader sees at a mark: of each time the last visible side entry, else the stream's point; a tombstone hides everything
 //! in its range that was there before it, and nothing written after it.
 
+mod state;
+
+pub(crate) use state::PartitionState;
+
 use crate::planted::Planted;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
@@ -46,12 +50,16 @@ pub(crate) struct Partition {
     marks: Marks,
     /// The bytes of closed streams.
     closed_bytes: usize,
-    /// For all else that takes memory.
+    /// For all else that takes memory, save chunks of the side buffer, which have their own.
     share: Share,
 }
 
-/// What a partition takes without any points, with its part of a map.
-pub(crate) const PARTITION_BYTES: u64 = 400;
+/// About what a partition takes without any points: itself (some 450 bytes), and its part of a map, with what an allocator adds. Measured with many that
+/// have a point or two (`design/results/soak.md`); late points make such.
+pub(crate) const PARTITION_BYTES: u64 = 560;
+/// What a closed stream takes beside its bytes: its entry in the partition, two counted objects and what the allocator adds. Where each stream has
+/// a point or two, that is nearly all.
+const STREAM_BYTES: u64 = 200;
 
 #[derive(Clone, Debug)]
 struct Closed {
@@ -90,7 +98,7 @@ impl PartitionRef {
     }
 
     /// A partition of the same birth with all that is in this one outside of `block`, as the commit `version` leaves it; none if that is
-    /// nothing. Streams, runs and full chunks are shared.
+    /// nothing. Streams, their full chunks, and chunks of runs outside of it are shared.
     pub(crate) fn without(&self, block: Cover, version: Version) -> Option<Self> {
         let partition = self.lock().without(block, version)?;
         Some(PartitionRef(Arc::new(Counted { born: self.born(), partition: Mutex::new(partition) })))
@@ -155,7 +163,7 @@ impl Partition {
     /// Adds a point. It never fails: what no stream takes goes to the side buffer.
     pub(crate) fn append(&mut self, at: i64, value: f64, annotation: &[u8]) {
         if self.newest.is_some_and(|newest| at <= newest) {
-            return self.side.push(at, value, annotation);
+            return self.side.push(at, value, annotation, self.share.memory());
         }
         self.newest = Some(at);
         if self.open.as_mut().is_some_and(|open| open.append(at, value, annotation)) {
@@ -167,7 +175,7 @@ impl Partition {
                     self.close(full.close());
                 }
             }
-            None => self.side.push(at, value, annotation),
+            None => self.side.push(at, value, annotation, self.share.memory()),
         }
     }
 
@@ -188,7 +196,7 @@ impl Partition {
     fn close(&mut self, stream: ClosedStream) {
         let before = self.closed_points();
         self.closed_bytes += stream.bytes.len();
-        let share = Arc::new(self.share.memory().share(stream.bytes.len() as u64));
+        let share = Arc::new(self.share.memory().share(STREAM_BYTES + stream.bytes.len() as u64));
         self.closed.push(Closed { before, stream, share });
     }
 
@@ -256,21 +264,30 @@ impl Partition {
         self.share.set(self.bytes());
     }
 
-    /// About what it takes in memory besides closed streams. Constant time.
+    /// About what it takes in memory besides what has a share of its own: closed streams and the side buffer's chunks. Constant time.
     fn bytes(&self) -> u64 {
-        let open = self.open.as_ref().map_or(0, OpenStream::bytes);
-        PARTITION_BYTES + open as u64 + self.side.bytes()
+        let open = self.open.as_ref().map_or(0, OpenStream::allocated_bytes);
+        self.fixed_bytes() + open as u64 + self.side.bytes()
+    }
+
+    /// What it takes without any points.
+    pub(crate) fn fixed_bytes(&self) -> u64 {
+        PARTITION_BYTES + self.tombstones.bytes()
     }
 
     /// What it has within `cover`, window by window: how many points, about how many bytes, and the latest time. A window may come several
     /// times.
     pub(crate) fn windows(&self, cover: Cover, mut found: impl FnMut(Cover, u64, u64, i64)) {
         let closed = self.closed.iter().map(|Closed { stream, .. }| {
-            (Cover { first: stream.first, last: stream.last }, stream.points, stream.bytes.len())
+            (
+                Cover { first: stream.first, last: stream.last },
+                stream.points,
+                STREAM_BYTES + stream.bytes.len() as u64,
+            )
         });
-        let open = self.open.iter().map(|open| (open.cover(), open.points(), open.bytes()));
+        let open = self.open.iter().map(|open| (open.cover(), open.points(), open.allocated_bytes() as u64));
         for (times, points, bytes) in closed.chain(open).filter(|(times, ..)| times.overlaps(cover)) {
-            found(self.window.of(times.first), points, bytes as u64, times.last);
+            found(self.window.of(times.first), points, bytes, times.last);
         }
         self.side.windows(self.window, cover, found);
     }
