@@ -36,6 +36,13 @@ pub enum Trouble {
         /// Why it did last.
         last_error: String,
     },
+    /// Checkpoints fail. Nothing is lost: the log is kept, and grows.
+    CheckpointFailing {
+        /// Bytes of the log behind the last one, which opening would replay.
+        log_bytes: u64,
+        /// Why the newest one failed.
+        last_error: String,
+    },
     /// Points take more memory than they may: commits wait, or are refused.
     MemoryFull {
         /// About how many bytes they take.
@@ -111,6 +118,11 @@ impl Display for Trouble {
                 "sealing failed {failures} times in a row ({last_error}), so points stay in memory. Remove the cause; it is tried again by \
                  itself, and at once by `Database::seal`"
             ),
+            Trouble::CheckpointFailing { log_bytes, last_error } => write!(
+                f,
+                "the newest checkpoint failed ({last_error}), so the log is kept, {log_bytes} bytes of which opening would replay. Remove the cause; it \
+                 is tried again by itself, and at once by `Database::checkpoint`"
+            ),
             Trouble::MemoryFull { bytes, max } => write!(
                 f,
                 "points take {bytes} bytes of memory, and may take {max}, so commits wait. Drop old snapshots, seal, or raise \
@@ -145,6 +157,10 @@ mod tests {
                 Trouble::UpkeepFailing { failures: 3, last_error: "disk full".to_owned() },
                 "3 times in a row (disk full)",
             ),
+            (
+                Trouble::CheckpointFailing { log_bytes: 7, last_error: "disk full".to_owned() },
+                "failed (disk full)",
+            ),
             (Trouble::MemoryFull { bytes: 9, max: 8 }, "9 bytes of memory, and may take 8"),
             (Trouble::LookupsByName { volumes: 2, lookups: 9 }, "`Database::refresh`"),
             (
@@ -156,7 +172,7 @@ mod tests {
             assert!(trouble.to_string().contains(text), "{trouble}");
         }
         let health = Health::from(troubles.map(|(trouble, _)| trouble).to_vec());
-        assert_eq!(health.to_string().lines().filter(|line| line.starts_with("degraded: ")).count(), 6);
+        assert_eq!(health.to_string().lines().filter(|line| line.starts_with("degraded: ")).count(), 7);
         assert!(!health.is_ok() && Health::from(Vec::new()).is_ok());
         assert_eq!(Health::Ok.to_string(), "ok");
     }

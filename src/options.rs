@@ -51,13 +51,16 @@ pub struct Options {
     pub(crate) memory_wait: Duration,
     pub(crate) buffer_past: Duration,
     pub(crate) refresh_bytes: u64,
+    pub(crate) checkpoint_log_bytes: u64,
     pub(crate) open_volumes_max: usize,
     pub(crate) workers: usize,
     pub(crate) lanes: usize,
     pub(crate) attempts: u32,
     pub(crate) create: bool,
     pub(crate) salvage: bool,
+    pub(crate) read_only: bool,
     pub(crate) install_slice_metrics: u32,
+    pub(crate) replay_memory_max: Option<u64>,
     pub(crate) planted: Planted,
 }
 
@@ -76,13 +79,16 @@ impl Default for Options {
             memory_wait: Duration::from_secs(10),
             buffer_past: Duration::from_secs(10 * 60),
             refresh_bytes: 64 * 1024 * 1024,
+            checkpoint_log_bytes: 256 * 1024 * 1024,
             open_volumes_max: 4_096,
             workers: 1,
             lanes: 8,
             attempts: 32,
             create: true,
             salvage: false,
+            read_only: false,
             install_slice_metrics: crate::mvcc::sealing::SLICE_METRICS,
+            replay_memory_max: None,
             planted: Planted::default(),
         }
     }
@@ -122,6 +128,14 @@ impl Options {
     #[must_use]
     pub fn log(mut self, log: bool) -> Self {
         self.log = log;
+        self
+    }
+
+    /// How much of the commit log opening replays at most, about: a checkpoint is written when so many bytes of it lie behind the last one, or
+    /// half as many as are in memory, if that is more. Default: 256 MiB. See [`Database::checkpoint`].
+    #[must_use]
+    pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
+        self.checkpoint_log_bytes = bytes;
         self
     }
 
@@ -240,12 +254,37 @@ impl Options {
         self
     }
 
+    /// Whether to open the last checkpoint for reading only, beside whoever has the database open for writing: no lock is taken, nothing is written or made, and
+    /// no thread is started. Default: no.
+    ///
+    /// What is read is the state of that checkpoint, for good: commits after it are not seen; open it again to see what a newer one has
+    /// ([`OpenReport::checkpoint`](crate::OpenReport::checkpoint)). A writer makes them by itself, and with [`Database::checkpoint`] at any time. What is in memory there
+    /// is read into memory here. The files of all volumes are opened, however many ([`open_volumes_max`](Options::open_volumes_max) does not count), and stay so: the
+    /// writer may remove them meanwhile. Linux allows a process about 65,000 mappings (`vm.max_map_count`), of which a volume takes up to five.
+    ///
+    /// Changes are refused with [`Error::ReadOnly`]. Opening fails with [`Error::NoCheckpoint`] if there is none yet, and with [`Error::CheckpointMoved`] if new
+    /// ones come faster than they are read.
+    #[must_use]
+    pub fn read_only(mut self, read_only: bool) -> Self {
+        self.read_only = read_only;
+        self
+    }
+
     /// How many metrics an install goes over in one commit, at least 1. Small, so that tests can interrupt it between two.
     #[cfg(any(loom, feature = "planted-bugs"))]
     #[doc(hidden)]
     #[must_use]
     pub fn install_slice_metrics(mut self, metrics: u32) -> Self {
         self.install_slice_metrics = metrics.max(1);
+        self
+    }
+
+    /// How much memory points may take while the log is replayed. Little, so that tests need no large database.
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn replay_memory_max(mut self, bytes: u64) -> Self {
+        self.replay_memory_max = Some(bytes);
         self
     }
 
@@ -262,7 +301,8 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Locked`] if it is open elsewhere, [`Error::NotADatabase`], [`Error::NewerFormat`], [`Error::Corrupt`],
-    /// [`Error::InvalidOption`], or [`Error::Io`].
+    /// [`Error::InvalidOption`], [`Error::ReplayMemory`], [`Error::DiskFull`] or [`Error::Io`]. A disk without space for the rest of a seal is no error: it is gone on with
+    /// later, and [`Database::health`] tells of it.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
         self.open_on(Arc::new(RealDisk::for_engine()), path)
     }
@@ -287,11 +327,17 @@ impl Options {
 
     /// The limit of memory for points.
     pub(crate) fn memory_limit(&self) -> u64 {
-        let quarter = || machine_memory().map_or(1 << 30, |bytes| bytes / 4);
-        self.memory_max.unwrap_or_else(quarter).max(4 << 20)
+        self.memory_max.unwrap_or_else(quarter_of_memory).max(4 << 20)
     }
 
-    fn check(&self) -> Result<()> {
+    /// The limit of memory for points while the log is replayed, when nothing can be sealed: half of the machine's, since around points there is
+    /// as much again at worst. Nobody who kept to his limit comes near it; who raised that meant it.
+    pub(crate) fn replay_memory_limit(&self) -> u64 {
+        let twice = || self.memory_limit().max(quarter_of_memory()).saturating_mul(2);
+        self.replay_memory_max.unwrap_or_else(twice)
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
         let rule = |holds: bool, option: &'static str, reason: &'static str| match holds {
             true => Ok(()),
             false => Err(Error::InvalidOption { option, reason }),
@@ -312,8 +358,14 @@ impl Options {
         rule(self.open_volumes_max >= 1, "open_volumes_max", "at least 1")?;
         rule(self.workers <= 1, "workers", "0 or 1")?;
         rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")?;
+        rule(!(self.salvage && self.read_only), "read_only", "not with salvage, which writes")?;
         rule(self.attempts >= 1, "attempts", "at least 1")
     }
+}
+
+/// A quarter of what this process may have.
+fn quarter_of_memory() -> u64 {
+    machine_memory().map_or(1 << 30, |bytes| bytes / 4)
 }
 
 #[cfg(test)]
@@ -346,5 +398,6 @@ mod tests {
         assert_eq!(name(new().workers(2)), "workers");
         assert_eq!(name(new().lanes(0)), "lanes");
         assert_eq!(name(new().attempts(0)), "attempts");
+        assert_eq!(name(new().salvage(true).read_only(true)), "read_only");
     }
 }

@@ -83,6 +83,10 @@ pub enum Bug {
     KeepOrphans,
     /// Opening does not go on with an install that was interrupted between two slices.
     ForgetUnfinishedInstall,
+    /// A checkpoint is named before its pages are durable.
+    NameCheckpointUnsynced,
+    /// A checkpoint is ahead of what is durable of the log.
+    CheckpointUnflushed,
 
     // Panics, which stop the database.
     /// Applying a point whose value is [`PANIC_VALUE`] panics.

@@ -14,9 +14,11 @@ pub struct OpenReport {
     pub created: bool,
     /// It had been closed properly, and nothing was written since.
     pub clean: bool,
+    /// The version of the checkpoint that opening started from; 0 if there was none.
+    pub checkpoint: Version,
     /// Segments of the commit log that were read.
     pub log_segments: u64,
-    /// Bytes of records in them.
+    /// Bytes of records in them that were replayed: those behind the checkpoint.
     pub log_bytes: u64,
     /// Commits that were replayed.
     pub commits_replayed: u64,
@@ -41,6 +43,64 @@ pub struct OpenReport {
     /// What stands for names that a salvage lost, now or earlier, one sentence each.
     pub substitutes: Vec<String>,
     /// How long opening took.
+    pub elapsed: Duration,
+    /// How long of that loading the checkpoint.
+    pub loading: Duration,
+    /// How long of that reading and replaying the log.
+    pub replaying: Duration,
+}
+
+/// What a checkpoint wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CheckpointReport {
+    /// Opening starts from the state of this version.
+    pub version: Version,
+    /// Pages of trees, of 4,096 bytes.
+    pub pages: u64,
+    /// Bytes of names of metrics.
+    pub names_bytes: u64,
+    /// Bytes of what is in memory.
+    pub memory_bytes: u64,
+    /// Bytes of segments of the log that were removed.
+    pub log_bytes_removed: u64,
+    /// How long it took.
+    pub elapsed: Duration,
+}
+
+/// How far a backup is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupProgress {
+    /// Volumes that are there.
+    pub done: u64,
+    /// Volumes that there will be. When all are there the rest comes: names, maps, and what is in memory.
+    pub volumes: u64,
+    /// Bytes that were copied, as they could not be given a second name.
+    pub copied_bytes: u64,
+}
+
+/// What a backup wrote.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackupReport {
+    /// The last commit that it has.
+    pub version: Version,
+    /// Volumes in it.
+    pub volumes: u64,
+    /// Files of them that it shares with the database: each has a name in both folders.
+    pub linked_files: u64,
+    /// Files of them that were copied, as on another file system.
+    pub copied_files: u64,
+    /// Their bytes.
+    pub copied_bytes: u64,
+    /// Pages of trees, of 4,096 bytes.
+    pub pages: u64,
+    /// Bytes of names of metrics.
+    pub names_bytes: u64,
+    /// Bytes of what is in memory.
+    pub memory_bytes: u64,
+    /// How long it took.
     pub elapsed: Duration,
 }
 
@@ -166,8 +226,18 @@ pub struct Stats {
     /// About how many bytes points take in memory, what old snapshots keep included: compared with
     /// [`Options::memory_max`](crate::Options::memory_max).
     pub memory_bytes: u64,
-    /// Bytes of records in the commit log: those replayed at open and those written since.
+    /// How many they may take: [`Options::memory_max`](crate::Options::memory_max), or what it comes to on this machine.
+    pub memory_max: u64,
+    /// How many commits waited for room in memory since the database was opened, those among them that got none included.
+    pub memory_waits: u64,
+    /// Bytes that the commit log takes on disk.
     pub log_bytes: u64,
+    /// Bytes of records behind the last checkpoint: what opening would replay now.
+    pub log_bytes_behind: u64,
+    /// Checkpoints written since the database was opened.
+    pub checkpoints: u64,
+    /// The last of them.
+    pub last_checkpoint: Option<CheckpointReport>,
     /// Bytes of records that wait to be written.
     pub buffered_bytes: u64,
     /// Snapshots alive, also within cursors and open write transactions; clones count as one.

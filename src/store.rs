@@ -2,10 +2,13 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
+use crate::checkpoint::Checkpointer;
 use crate::commitlog::{self, DatabaseId, LogReport, LogStart, NotTaken, Recovery, SegmentSizes};
 use crate::error::{Error, Result};
-use crate::io::{Vfs, VfsLock};
+use crate::io::{RealDisk, Vfs, VfsLock};
 use crate::journal::FileJournal;
 use crate::mvcc::commit::Core;
 use crate::mvcc::replay::Replay;
@@ -13,21 +16,63 @@ use crate::mvcc::transaction::Version;
 use crate::names::NamespaceOptions;
 use crate::options::Options;
 use crate::planted::Bug;
-use crate::report::OpenReport;
-use crate::sealed::VolumeStore;
-use crate::superblock::{self, FolderState, LOCK_FILE, StoredOptions, Superblock};
+use crate::report::{CheckpointReport, OpenReport};
+use crate::sealed::{BlockVolume, VolumeId, VolumeStore};
+use crate::superblock::{self, Contents, FolderState, LOCK_FILE, StoredOptions, Superblock};
 use crate::sync::Mutex;
 
 /// Where volumes lie.
-const DATA_FOLDER: &str = "data";
+pub(crate) const DATA_FOLDER: &str = "data";
+
+/// Which database it is, on which disk, and what it keeps for life: what a backup takes over.
+#[derive(Clone, Debug)]
+pub(crate) struct Origin {
+    pub(crate) disk: Arc<dyn Vfs>,
+    pub(crate) database_id: DatabaseId,
+    pub(crate) options: StoredOptions,
+}
 
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Store {
+    origin: Origin,
     journal: Arc<FileJournal>,
     superblock: Mutex<Superblock>,
+    checkpointer: Mutex<Checkpointer>,
+    /// Bytes that were replayed, until there is a checkpoint behind them.
+    replayed_bytes: AtomicU64,
+    /// How many bytes had been written to the log when the last checkpoint was begun.
+    checkpoint_at: AtomicU64,
     /// Held until the last handle and snapshot is gone.
     _lock: Box<dyn VfsLock>,
+}
+
+/// A database's files, and what they bring it to.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) store: Store,
+    pub(crate) core: Core,
+    pub(crate) report: OpenReport,
+    /// Installs that are to be gone on with, and why opening could not.
+    pub(crate) postponed: Option<Postponed>,
+}
+
+/// See [`Opened`]. All can be read meanwhile: what is not installed is in memory.
+#[derive(Debug)]
+pub(crate) struct Postponed {
+    pub(crate) installs: Vec<BlockVolume>,
+    pub(crate) error: Error,
+}
+
+impl Origin {
+    /// That of a database in memory, of which there is to be one in the folder `dir`.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: the system has no random bytes.
+    pub(crate) fn of_memory(options: &Options, dir: &Path) -> Result<Self> {
+        let disk = Arc::new(RealDisk::for_engine());
+        Ok(Origin { disk, database_id: new_id(dir)?, options: stored_options(options)? })
+    }
 }
 
 impl Store {
@@ -38,12 +83,33 @@ impl Store {
         disk: Arc<dyn Vfs>,
         dir: &Path,
         new_core: impl Fn(NamespaceOptions) -> Core,
-    ) -> Result<(Store, Core, OpenReport)> {
+    ) -> Result<Opened> {
         let lock = take_lock(options, &disk, dir)?;
+        // A repair that was interrupted when all was written.
+        crate::repair::finish(&*disk, dir)?;
         // Again, since the folder may have changed before we had the lock.
         match folder_state(options, &disk, dir)? {
             FolderState::Free => Store::create(options, &disk, dir, lock, new_core),
             FolderState::Database => Store::recover(options, &disk, dir, lock, new_core),
+        }
+    }
+
+    fn new(
+        disk: &Arc<dyn Vfs>,
+        journal: Arc<FileJournal>,
+        superblock: Superblock,
+        checkpointer: Checkpointer,
+        lock: Box<dyn VfsLock>,
+    ) -> Self {
+        let Contents { database_id, options, .. } = *superblock.contents();
+        Store {
+            origin: Origin { disk: disk.clone(), database_id, options },
+            journal,
+            superblock: Mutex::new(superblock),
+            checkpointer: Mutex::new(checkpointer),
+            replayed_bytes: AtomicU64::new(0),
+            checkpoint_at: AtomicU64::new(0),
+            _lock: lock,
         }
     }
 
@@ -53,22 +119,21 @@ impl Store {
         dir: &Path,
         lock: Box<dyn VfsLock>,
         new_core: impl Fn(NamespaceOptions) -> Core,
-    ) -> Result<(Store, Core, OpenReport)> {
-        let mut id = DatabaseId::default();
-        getrandom::fill(&mut id)
-            .map_err(|error| Error::io("get random bytes for", dir, std::io::Error::other(error)))?;
+    ) -> Result<Opened> {
+        let id = new_id(dir)?;
         let stored = stored_options(options)?;
         let made = superblock::create(disk, dir, id, stored, options.planted)?;
         let mut core = new_core(options.namespace_options());
         let free = made.writer.free_bytes();
         let journal = Arc::new(FileJournal::new(made.writer, made.maker));
         if options.log {
-            core.set_volumes(volumes(options, disk, dir, id));
+            core.set_volumes(volumes(disk, dir, id, options.open_volumes_max));
             core.set_journal(Box::new(journal.clone()), free);
         }
-        let superblock = Mutex::new(made.superblock);
+        let checkpointer = Checkpointer::new(disk, dir, id);
         let report = OpenReport { created: true, clean: true, ..OpenReport::default() };
-        Ok((Store { journal, superblock, _lock: lock }, core, report))
+        let store = Store::new(disk, journal, made.superblock, checkpointer, lock);
+        Ok(Opened { store, core, report, postponed: None })
     }
 
     fn recover(
@@ -77,29 +142,54 @@ impl Store {
         dir: &Path,
         lock: Box<dyn VfsLock>,
         new_core: impl Fn(NamespaceOptions) -> Core,
-    ) -> Result<(Store, Core, OpenReport)> {
-        let superblock = match options.salvage {
+    ) -> Result<Opened> {
+        let mut superblock = match options.salvage {
             false => Superblock::open(&**disk, dir)?,
-            true => Superblock::open_or_rebuild(disk, dir, stored_options(options)?)?.ok_or_else(|| {
-                Error::NotADatabase { path: dir.to_owned(), reason: "nothing in it can be salvaged" }
-            })?,
+            true => {
+                let data = disk.read_dir(&dir.join(DATA_FOLDER))?;
+                let has_volumes = data.is_some_and(|names| !names.is_empty());
+                Superblock::open_or_rebuild(disk, dir, stored_options(options)?, has_volumes)?.ok_or_else(
+                    || Error::NotADatabase { path: dir.to_owned(), reason: "nothing in it can be salvaged" },
+                )?
+            }
         };
         let contents = *superblock.contents();
-        let kept = NamespaceOptions {
-            block_ns: i64::try_from(contents.options.block_size_ns).unwrap_or(i64::MAX),
-            shards: contents.options.shards,
-        };
-        let mut core = new_core(kept);
+        let mut core = new_core(contents.options.namespace());
         if contents.options.has_log {
-            core.set_volumes(volumes(options, disk, dir, contents.database_id));
+            core.set_volumes(volumes(disk, dir, contents.database_id, options.open_volumes_max));
         }
         let log = contents.log(disk, dir, options.planted);
         let mode = if options.salvage { Recovery::Salvage } else { Recovery::Strict };
-        let mut replay = Replay::new(&mut core);
+        let began = Instant::now();
+        let checkpointer = match contents.checkpoint {
+            Some(roots) => Checkpointer::load(disk, dir, contents.database_id, roots, &mut core, true)?,
+            None => Checkpointer::new(disk, dir, contents.database_id),
+        };
+        // Before anything goes that only the older slot names: recovery removes segments too.
+        superblock.settle()?;
+        let checkpoint = contents.checkpoint.map_or(Version(0), |roots| roots.version);
+        let loading = began.elapsed();
+        // They stay on disk as long as the superblock names the checkpoint, whatever the log says of them.
+        let checkpointed = core.load().volumes.clone();
+        let (mut commits, mut bytes_replayed) = (0, 0);
+        let (memory, memory_max) = (core.memory().clone(), options.replay_memory_limit());
+        let mut replay = Replay::new(&mut core, checkpoint, options.salvage);
         let recovered = commitlog::recover(&log, &contents.log, mode, &mut |version, bytes| {
+            // What the checkpoint has is in the log still if it shares a segment with what it has not.
+            if Version(version) <= checkpoint {
+                return Ok(());
+            }
+            // Better told than killed.
+            if memory.bytes() > memory_max {
+                return Err(Error::ReplayMemory { max: memory_max }.into());
+            }
+            commits += 1;
+            bytes_replayed += bytes.len() as u64;
             replay.record(Version(version), bytes).map_err(|error| NotTaken::Rejected(error.0))
         })?;
-        let replayed = replay.finish(Version(recovered.last_version));
+        let last_version = Version(recovered.last_version).max(checkpoint);
+        let replayed = replay.finish(last_version);
+        let replaying = began.elapsed() - loading;
         if recovered.last_version == 0 {
             // The creation may have been interrupted behind its last rename. Records are written only once it is complete, or here.
             disk.sync_dir(dir)?;
@@ -112,7 +202,12 @@ impl Store {
             points_replayed: replayed.points,
             substitutes: replayed.substitutes,
             metrics: core.load().metrics.len(),
-            last_version: Version(recovered.last_version),
+            checkpoint,
+            loading,
+            replaying,
+            commits_replayed: commits,
+            log_bytes: bytes_replayed,
+            last_version,
             ..log_report(&recovered.report)
         };
         if superblock.repaired() {
@@ -122,32 +217,87 @@ impl Store {
         if contents.options.has_log {
             core.set_journal(Box::new(journal.clone()), recovered.free_bytes);
         }
+        superblock.raise_format()?;
         let mut unfinished = replayed.unfinished;
         if options.planted.has(Bug::ForgetUnfinishedInstall) {
             unfinished.clear();
         }
-        for volume in &unfinished {
-            core.install(*volume, core.names.metrics())?;
-        }
-        if !unfinished.is_empty() {
-            // Before anything that they replaced is swept.
-            core.flush(true)?;
-        }
+        let postponed = finish_installs(&core, unfinished)?;
         if let Some(volumes) = core.volumes() {
             volumes.forget_superseded();
             if options.salvage {
                 volumes.keep_superseded();
             }
         }
+        // Before anything goes that only the older slot names.
+        superblock.settle()?;
+        let paths = |paths: Vec<PathBuf>| paths.into_iter().map(|path| path.display().to_string());
         // After a salvage nobody knows which volumes lost commits had.
         let leaves = options.salvage || options.planted.has(Bug::KeepOrphans);
+        if let (Some(volumes), true) = (core.volumes(), leaves)
+            && let Some(highest) = volumes.highest_number()?
+        {
+            core.number_volumes_above(VolumeId(highest));
+        }
         if let (Some(volumes), false) = (core.volumes(), leaves) {
-            let swept = volumes.sweep(core.load().volumes.iter().map(|volume| &**volume))?;
-            let paths = |paths: Vec<PathBuf>| paths.into_iter().map(|path| path.display().to_string());
+            let transaction = core.load();
+            let known = transaction.volumes.iter().chain(checkpointed.iter());
+            let swept = volumes.sweep(known.map(|volume| &**volume))?;
             report.swept_files.extend(paths(swept.removed));
             report.foreign_files.extend(paths(swept.foreign));
         }
-        Ok((Store { journal, superblock: Mutex::new(superblock), _lock: lock }, core, report))
+        // From here on those that the log replaced wait for the next checkpoint.
+        drop(checkpointed);
+        if !options.salvage {
+            let (swept, foreign) = checkpointer.sweep()?;
+            report.swept_files.extend(paths(swept));
+            report.foreign_files.extend(paths(foreign));
+        }
+        let store = Store::new(disk, journal, superblock, checkpointer, lock);
+        store.replayed_bytes.store(bytes_replayed, Ordering::Relaxed);
+        Ok(Opened { store, core, report, postponed })
+    }
+
+    /// Writes a checkpoint of the published state, and removes the log before it. Nothing may be sealed meanwhile.
+    ///
+    /// # Errors
+    /// Those of [`Checkpointer::write`].
+    pub(crate) fn checkpoint(&self, core: &Core) -> Result<CheckpointReport> {
+        let mut checkpointer = self.checkpointer.lock();
+        // What is written from here on may be behind the checkpoint or before it: it counts as behind.
+        if !core.planted.has(Bug::CheckpointUnflushed) {
+            core.flush(true)?;
+        }
+        let written_bytes = self.journal.written_bytes();
+        let mut first_segment = 0;
+        let written = checkpointer.write(core, |roots| {
+            let log = self.journal.start_after(roots.version);
+            first_segment = log.first_segment;
+            self.superblock.lock().name(roots, log)
+        })?;
+        self.replayed_bytes.store(0, Ordering::Relaxed);
+        self.checkpoint_at.store(written_bytes, Ordering::Relaxed);
+        let before = self.journal.bytes_on_disk();
+        // What is left goes with the next one.
+        let _ = self.journal.remove_before(first_segment);
+        Ok(CheckpointReport {
+            version: written.version,
+            pages: written.pages,
+            names_bytes: written.names_bytes,
+            memory_bytes: written.active_bytes,
+            log_bytes_removed: before.saturating_sub(self.journal.bytes_on_disk()),
+            elapsed: written.elapsed,
+        })
+    }
+
+    /// The version of the last checkpoint, as [`Checkpointer::version`]. Waits while one is being written.
+    pub(crate) fn checkpoint_version(&self) -> Option<Version> {
+        self.checkpointer.lock().version()
+    }
+
+    /// Which database it is.
+    pub(crate) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Notes in the superblock that the log ends here, so that damage to its end is told from a torn tail. The log is synced.
@@ -162,15 +312,49 @@ impl Store {
         superblock.update(LogStart { synced, synced_version, ..contents.log }, true)
     }
 
-    /// Bytes written to the log since it was opened.
+    /// Bytes that the log takes on disk.
     pub(crate) fn log_bytes(&self) -> u64 {
-        self.journal.written_bytes()
+        self.journal.bytes_on_disk()
+    }
+
+    /// Bytes of the log that opening would replay now, about.
+    pub(crate) fn log_bytes_behind(&self) -> u64 {
+        let written = self.journal.written_bytes().saturating_sub(self.checkpoint_at.load(Ordering::Relaxed));
+        self.replayed_bytes.load(Ordering::Relaxed) + written
     }
 }
 
-/// The volumes of a database.
-fn volumes(options: &Options, disk: &Arc<dyn Vfs>, dir: &Path, id: DatabaseId) -> VolumeStore {
-    VolumeStore::new(disk.clone(), dir.join(DATA_FOLDER), id, options.open_volumes_max)
+/// Goes on with installs that were interrupted, as far as the log has space for them: the rest can wait until the database is open.
+///
+/// # Errors
+/// [`Error::Stopped`]: the log cannot be written.
+fn finish_installs(core: &Core, mut installs: Vec<BlockVolume>) -> Result<Option<Postponed>> {
+    let mut postponed = None;
+    if !installs.is_empty() {
+        while let (Some(volume), None) = (installs.first(), &postponed) {
+            match core.install(*volume, core.names.metrics()) {
+                Ok(_) => drop(installs.remove(0)),
+                Err(error @ Error::Stopped { .. }) => return Err(error),
+                Err(error) => postponed = Some(error),
+            }
+        }
+        // Before anything that they replaced is swept.
+        core.flush(true)?;
+    }
+    Ok(postponed.map(|error| Postponed { installs, error }))
+}
+
+/// The volumes of a database, of which so many are kept open.
+pub(crate) fn volumes(disk: &Arc<dyn Vfs>, dir: &Path, id: DatabaseId, open_max: usize) -> VolumeStore {
+    VolumeStore::new(disk.clone(), dir.join(DATA_FOLDER), id, open_max)
+}
+
+/// What distinguishes a new database in this folder from every other.
+pub(crate) fn new_id(dir: &Path) -> Result<DatabaseId> {
+    let mut id = DatabaseId::default();
+    getrandom::fill(&mut id)
+        .map_err(|error| Error::io("get random bytes for", dir, std::io::Error::other(error)))?;
+    Ok(id)
 }
 
 /// Takes the folder's lock, making the folder if that is wanted. Leaves nothing behind in a folder that is none of ours.
@@ -182,6 +366,9 @@ fn take_lock(options: &Options, disk: &Arc<dyn Vfs>, dir: &Path) -> Result<Box<d
 }
 
 fn folder_state(options: &Options, disk: &Arc<dyn Vfs>, dir: &Path) -> Result<FolderState> {
+    if crate::repair::is_unfinished(&**disk, dir)? {
+        return Ok(FolderState::Database);
+    }
     match superblock::examine(&**disk, dir) {
         // A log without its superblock: `open_or_rebuild` makes a new one.
         Err(Error::Corrupt { .. }) if options.salvage => Ok(FolderState::Database),
@@ -194,7 +381,7 @@ fn folder_state(options: &Options, disk: &Arc<dyn Vfs>, dir: &Path) -> Result<Fo
 
 /// Makes the folder and those above it. Each name but the last is durable before the next folder is made; the last one's is synced with the
 /// database. So of an attempt that was interrupted at most the deepest folder's name is not durable, and that folder is empty.
-fn make_folder(disk: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
+pub(crate) fn make_folder(disk: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
     let mut missing: Vec<&Path> = Vec::new();
     for folder in dir.ancestors().filter(|folder| !folder.as_os_str().is_empty()) {
         match disk.read_dir(folder)? {
@@ -217,7 +404,8 @@ fn make_folder(disk: &Arc<dyn Vfs>, dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn stored_options(options: &Options) -> Result<StoredOptions> {
+/// The options that a new database keeps.
+pub(crate) fn stored_options(options: &Options) -> Result<StoredOptions> {
     let NamespaceOptions { block_ns, shards } = options.namespace_options();
     let segment_sizes =
         SegmentSizes::new(options.log_segment_bytes_min.into(), options.log_segment_bytes_max.into())?;

@@ -5,36 +5,48 @@
 //! * There are two slots, written in turn; the one with the higher generation counts. A write that is cut short leaves the other.
 //! * The log's position in it is a lower bound: everything before it is synced. So the older slot is as true as the newer one, only
 //!   less informed, and a database whose newer slot is damaged loses nothing by it.
-//! * The log's first segment is in both slots before any segment before it may be removed, for the same reason.
+//! * The log's first segment, and a checkpoint, are in both slots before anything that only the one before needs may be removed, for the same
+//!   reason.
 //!
 //! Format: `design/superblock.md`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::checkpoint::{self, Roots};
 use crate::commitlog::{
-    self, DatabaseId, Log, LogFolder, LogStart, LogWriter, Position, SegmentMaker, SegmentSizes, le_u32,
-    le_u64,
+    self, DatabaseId, Log, LogFolder, LogStart, LogWriter, Note, Position, SegmentMaker, SegmentSizes,
+    le_u32, le_u64,
 };
 use crate::error::{Error, Result};
 use crate::io::{Vfs, VfsFile};
+use crate::mvcc::transaction::Version;
+use crate::names::NamespaceOptions;
 use crate::planted::Planted;
+use crate::tree::Root;
 
 /// The file's name in the database's folder.
 pub(crate) const FILE: &str = "superblock";
 /// The name of the file that a database's lock is taken on. Not written by this module.
 pub(crate) const LOCK_FILE: &str = "LOCK";
 /// The format version of the superblocks written here.
-pub(crate) const FORMAT_VERSION: u32 = 1;
+pub(crate) const FORMAT_VERSION: u32 = 2;
 
+const OPTIONS_ARE_LOST: &str = "it is lost, and with it the options by which volumes are found, which this log is too old to tell: \
+    put a copy of it back, such as one of a backup";
 const FILE_UNFINISHED: &str = "superblock.new";
+/// The name that a backup's superblock has until all else is there.
+const FILE_OF_BACKUP: &str = "superblock.backup";
 const MAGIC: [u8; 8] = *b"CHRONODB";
-const SLOT: usize = 4096;
+const SLOT_BYTES: usize = 4096;
 /// Bytes of a slot with a meaning; those from here to the checksum are zero.
-const USED: usize = 112;
-const CHECKSUM_AT: usize = SLOT - 4;
+const USED: usize = 216;
+const CHECKPOINT_AT: usize = 112;
+const ROOTS_AT: usize = CHECKPOINT_AT + 40;
+const CHECKSUM_AT: usize = SLOT_BYTES - 4;
 const CLEAN: u32 = 1;
 const NO_LOG: u32 = 2;
+const HAS_CHECKPOINT: u32 = 4;
 
 /// The options that a database keeps for life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +73,8 @@ pub(crate) struct Contents {
     /// Whether the database was closed with the log ending at that position. True of that moment: a log that goes on behind it was
     /// not closed since.
     pub(crate) clean: bool,
+    /// The newest checkpoint, if there ever was one.
+    pub(crate) checkpoint: Option<Roots>,
 }
 
 /// A database's superblock, open for updates. One owner.
@@ -70,6 +84,10 @@ pub(crate) struct Superblock {
     generation: u64,
     contents: Contents,
     repaired: bool,
+    /// The newest of its slots.
+    format_version: u32,
+    /// Whether the slots name different checkpoints: the process ended between the two.
+    differs: bool,
 }
 
 /// What a folder is to somebody who wants to open a database in it.
@@ -97,15 +115,23 @@ pub(crate) struct Created {
 /// An interrupted creation leaves at most the lock file, an unfinished superblock, and a log without frames.
 ///
 /// # Errors
-/// [`Error::Corrupt`] if there are records, but no superblock. [`Error::NotADatabase`] if there is anything else. [`Error::Io`].
+/// [`Error::Corrupt`] if there are records, but no superblock. [`Error::NotADatabase`] if there is anything else, an interrupted backup too. [`Error::Io`].
 pub(crate) fn examine(disk: &dyn Vfs, dir: &Path) -> Result<FolderState> {
     let names = disk.read_dir(dir)?.unwrap_or_default();
     if names.iter().any(|name| name == FILE) {
         return Ok(FolderState::Database);
     }
+    if names.iter().any(|name| name == FILE_OF_BACKUP) {
+        let reason = "a backup to it did not come to its end; remove it and make another";
+        return Err(Error::NotADatabase { path: dir.to_owned(), reason });
+    }
     let folder = LogFolder::list(disk, &dir.join(commitlog::FOLDER))?;
     if folder.holds_data(disk)? {
         return Err(corrupt(&dir.join(FILE), 0, "the superblock is missing, but there is a commit log"));
+    }
+    let is_of_database = |name: &std::ffi::OsString| checkpoint::FOLDERS.iter().any(|folder| name == *folder);
+    if names.iter().any(is_of_database) {
+        return Err(corrupt(&dir.join(FILE), 0, "the superblock is missing, but there is a checkpoint"));
     }
     let ours = [LOCK_FILE, FILE_UNFINISHED, commitlog::FOLDER];
     if !folder.foreign.is_empty() || names.iter().any(|name| ours.iter().all(|ours| name != ours)) {
@@ -132,15 +158,17 @@ pub(crate) fn create(
         disk: Arc::clone(disk),
         dir: dir.to_owned(),
         database_id,
+        note: options.note(),
         sizes: options.segment_sizes,
         planted,
     };
-    let (writer, maker) = log.create()?;
+    let (writer, maker) = log.create(0)?;
     let contents = Contents {
         database_id,
         options,
         log: LogStart { synced: writer.synced(), ..LogStart::default() },
         clean: false,
+        checkpoint: None,
     };
     let superblock = Superblock::write_whole(disk, dir, 1, contents, || {
         // The log's folder must be durable before the superblock says that there is one.
@@ -160,43 +188,59 @@ impl Superblock {
         let Some(file) = disk.open(&path, true)? else {
             return Err(corrupt(&path, 0, "the superblock is missing"));
         };
-        let (generation, contents, repaired) = read_slots(&*file, &path)?;
-        Ok(Superblock { file, generation, contents, repaired })
+        let Slots { newest, repaired, differs } = read_slots(&*file, &path)?;
+        let Slot { format_version, generation, contents } = newest;
+        Ok(Superblock { file, generation, contents, repaired, format_version, differs })
     }
 
     /// Reads what the superblock says, and whether a slot is damaged, without asking for the right to write.
     ///
     /// # Errors
     /// As for [`Superblock::open`].
-    #[cfg(test)]
     pub(crate) fn read(disk: &dyn Vfs, dir: &Path) -> Result<(Contents, bool)> {
         let path = dir.join(FILE);
         let file = disk.open(&path, false)?.ok_or_else(|| corrupt(&path, 0, "the superblock is missing"))?;
-        read_slots(&*file, &path).map(|(_, contents, repaired)| (contents, repaired))
+        read_slots(&*file, &path).map(|slots| (slots.newest.contents, slots.repaired))
     }
 
-    /// Opens the superblock, or makes it anew from the log's headers and the given options if both slots are damaged or it is missing.
-    /// `None` if it is needed and no segment has a valid header either.
+    /// Opens the superblock, or makes it anew from the log's headers if both slots are damaged or it is missing. `None` if it is needed and no
+    /// segment has a valid header either. The given options count only if all segments are of format version 1, which do not tell them, and the database
+    /// has no volumes: with other options than it had, they and their metrics would be looked for in the wrong places.
     ///
     /// The log is then taken to begin with segment 1 and version 1, and nothing of it is known to be synced.
     ///
     /// # Errors
-    /// [`Error::NewerFormat`]; [`Error::Io`].
+    /// [`Error::Corrupt`] if nobody tells the options and there are volumes; [`Error::NewerFormat`]; [`Error::Io`].
     pub(crate) fn open_or_rebuild(
         disk: &Arc<dyn Vfs>,
         dir: &Path,
         options: StoredOptions,
+        has_volumes: bool,
     ) -> Result<Option<Self>> {
         match Superblock::open(&**disk, dir) {
             Err(Error::Corrupt { .. }) => {}
             opened => return opened.map(Some),
         }
         let folder = LogFolder::list(&**disk, &dir.join(commitlog::FOLDER))?;
-        let Some(database_id) = folder.database_id(&**disk)? else { return Ok(None) };
-        let contents = Contents { database_id, options, log: LogStart::default(), clean: false };
+        let Some((database_id, note)) = folder.owner(&**disk)? else { return Ok(None) };
+        let told = note.and_then(|note| StoredOptions::of_note(&note));
+        let options = match told {
+            None if has_volumes => return Err(corrupt(&dir.join(FILE), 0, OPTIONS_ARE_LOST)),
+            told => told.unwrap_or(options),
+        };
+        let contents =
+            Contents { database_id, options, log: LogStart::default(), clean: false, checkpoint: None };
         let mut rebuilt = Superblock::write_whole(disk, dir, 1, contents, || Ok(()))?;
         rebuilt.repaired = true;
         Ok(Some(rebuilt))
+    }
+
+    /// Writes a superblock into a folder that has none, durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn make_at(disk: &Arc<dyn Vfs>, dir: &Path, contents: Contents) -> Result<()> {
+        Superblock::write_whole(disk, dir, 1, contents, || Ok(())).map(drop)
     }
 
     /// What it says.
@@ -207,6 +251,18 @@ impl Superblock {
     /// Whether one slot was damaged, or the whole was rebuilt. The next update makes it whole.
     pub(crate) fn repaired(&self) -> bool {
         self.repaired
+    }
+
+    /// Sees to it that code which knows only older formats refuses the database by its format, and not by what it finds in it. One write and
+    /// one sync if the superblock is of an older version, else nothing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn raise_format(&mut self) -> Result<()> {
+        match self.format_version < FORMAT_VERSION {
+            true => self.write_next(self.contents),
+            false => Ok(()),
+        }
     }
 
     /// Notes how far the log is synced: `synced` must be so when this is called. `clean` says that it ends there and the database is
@@ -224,13 +280,36 @@ impl Superblock {
         Ok(())
     }
 
+    /// Names a checkpoint, behind which the log begins as `log` says, in both slots. Two writes and two syncs.
+    ///
+    /// # Errors
+    /// [`Error::Io`]: nobody knows which of the two checkpoints a slot names.
+    pub(crate) fn name(&mut self, checkpoint: Roots, log: LogStart) -> Result<()> {
+        let contents = Contents { checkpoint: Some(checkpoint), log, clean: false, ..self.contents };
+        self.write_next(contents)?;
+        self.write_next(contents)
+    }
+
+    /// Sees to it that both slots name the same checkpoint, before anything that only the older one has is written over or removed.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        if self.differs {
+            self.write_next(self.contents)?;
+            self.differs = false;
+        }
+        Ok(())
+    }
+
     /// Writes the next generation over the older slot, which may be damaged; the newer one is not touched.
     fn write_next(&mut self, contents: Contents) -> Result<()> {
         let generation = self.generation + 1;
-        self.file.write_at((generation % 2) * SLOT as u64, &contents.encode(generation))?;
+        self.file.write_at((generation % 2) * SLOT_BYTES as u64, &contents.encode(generation))?;
         self.file.sync()?;
         self.generation = generation;
         self.contents = contents;
+        self.format_version = FORMAT_VERSION;
         Ok(())
     }
 
@@ -245,14 +324,82 @@ impl Superblock {
         let unfinished = dir.join(FILE_UNFINISHED);
         disk.remove(&unfinished)?;
         let file = disk.create(&unfinished)?;
-        for generation in [generation, generation + 1] {
-            file.write_at((generation % 2) * SLOT as u64, &contents.encode(generation))?;
-        }
-        file.sync()?;
+        write_slots(&*file, generation, contents)?;
         before_rename()?;
         disk.rename(&unfinished, &dir.join(FILE))?;
         disk.sync_dir(dir)?;
-        Ok(Superblock { file, generation: generation + 1, contents, repaired: false })
+        let (generation, format_version) = (generation + 1, FORMAT_VERSION);
+        Ok(Superblock { file, generation, contents, repaired: false, format_version, differs: false })
+    }
+}
+
+/// The superblock of a backup that is being made: from its beginning on the folder says that it is one, and from its end on that it is a database.
+#[derive(Debug)]
+pub(crate) struct Backup {
+    file: Box<dyn VfsFile>,
+    path: PathBuf,
+}
+
+impl Backup {
+    /// Marks an empty folder, durably, and makes its own name durable.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn begin(disk: &Arc<dyn Vfs>, dir: &Path) -> Result<Self> {
+        let path = dir.join(FILE_OF_BACKUP);
+        let file = disk.create(&path)?;
+        disk.sync_dir(dir)?;
+        sync_folder_above(disk, dir)?;
+        Ok(Backup { file, path })
+    }
+
+    /// Makes a database of the folder. All that the contents name is durable, and so are the names of all folders.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub(crate) fn finish(self, disk: &dyn Vfs, dir: &Path, contents: Contents) -> Result<()> {
+        write_slots(&*self.file, 1, contents)?;
+        disk.rename(&self.path, &dir.join(FILE))?;
+        disk.sync_dir(dir)
+    }
+}
+
+/// Writes both slots of a new file, for this generation and the next, and syncs it.
+fn write_slots(file: &dyn VfsFile, generation: u64, contents: Contents) -> Result<()> {
+    for generation in [generation, generation + 1] {
+        file.write_at((generation % 2) * SLOT_BYTES as u64, &contents.encode(generation))?;
+    }
+    file.sync()
+}
+
+impl StoredOptions {
+    /// The options as each segment of the log has them, should the superblock be lost.
+    fn note(&self) -> Note {
+        let mut note = Note::default();
+        note[..8].copy_from_slice(&self.block_size_ns.to_le_bytes());
+        note[8..12].copy_from_slice(&self.shards.to_le_bytes());
+        note[12..16].copy_from_slice(&self.segment_sizes.min().to_le_bytes());
+        note[16..20].copy_from_slice(&self.segment_sizes.max().to_le_bytes());
+        note
+    }
+
+    /// What [`StoredOptions::note`] made this of; `None` if they are impossible. Who has a note has a log.
+    pub(crate) fn of_note(note: &Note) -> Option<Self> {
+        let (min, max) = (le_u32(note, 12), le_u32(note, 16));
+        let segment_sizes = SegmentSizes::new(min.into(), max.into()).ok()?;
+        let (block_size_ns, shards) = (le_u64(note, 0), le_u32(note, 8));
+        let options = StoredOptions { block_size_ns, shards, segment_sizes, has_log: true };
+        options.are_possible().then_some(options)
+    }
+
+    /// What the default namespace has.
+    pub(crate) fn namespace(&self) -> NamespaceOptions {
+        let block_ns = i64::try_from(self.block_size_ns).unwrap_or(i64::MAX);
+        NamespaceOptions { block_ns, shards: self.shards }
+    }
+
+    fn are_possible(&self) -> bool {
+        self.block_size_ns > 0 && i64::try_from(self.block_size_ns).is_ok() && self.shards > 0
     }
 }
 
@@ -263,16 +410,20 @@ impl Contents {
             disk: Arc::clone(disk),
             dir: dir.to_owned(),
             database_id: self.database_id,
+            note: self.options.note(),
             sizes: self.options.segment_sizes,
             planted,
         }
     }
 
-    fn encode(&self, generation: u64) -> [u8; SLOT] {
-        let mut bytes = [0; SLOT];
+    fn encode(&self, generation: u64) -> [u8; SLOT_BYTES] {
+        let mut bytes = [0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
-        let flags = if self.clean { CLEAN } else { 0 } | if self.options.has_log { 0 } else { NO_LOG };
+        let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };
+        let flags = flag(self.clean, CLEAN)
+            | flag(!self.options.has_log, NO_LOG)
+            | flag(self.checkpoint.is_some(), HAS_CHECKPOINT);
         bytes[12..16].copy_from_slice(&flags.to_le_bytes());
         bytes[16..32].copy_from_slice(&self.database_id);
         bytes[32..40].copy_from_slice(&generation.to_le_bytes());
@@ -285,10 +436,33 @@ impl Contents {
         bytes[88..96].copy_from_slice(&self.log.synced.segment.to_le_bytes());
         bytes[96..100].copy_from_slice(&self.log.synced.offset.to_le_bytes());
         bytes[104..112].copy_from_slice(&self.log.synced_version.to_le_bytes());
+        if let Some(roots) = &self.checkpoint {
+            let (names, active) = (roots.names, roots.active);
+            for (place, number) in
+                [roots.version.get(), names.0, names.1, active.0, active.1].iter().enumerate()
+            {
+                let at = CHECKPOINT_AT + 8 * place;
+                bytes[at..at + 8].copy_from_slice(&number.to_le_bytes());
+            }
+            for (place, root) in [roots.metrics, roots.bases, roots.volumes, roots.state].iter().enumerate() {
+                let at = ROOTS_AT + 16 * place;
+                bytes[at..at + 4].copy_from_slice(&root.page.to_le_bytes());
+                bytes[at + 4..at + 8].copy_from_slice(&root.crc.to_le_bytes());
+                bytes[at + 8..at + 16].copy_from_slice(&root.entries.to_le_bytes());
+            }
+        }
         let crc = crc32fast::hash(&bytes[..CHECKSUM_AT]);
         bytes[CHECKSUM_AT..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
+}
+
+/// What a sound slot says.
+#[derive(Clone, Copy, Debug)]
+struct Slot {
+    format_version: u32,
+    generation: u64,
+    contents: Contents,
 }
 
 /// Why a slot does not count.
@@ -297,16 +471,25 @@ enum SlotError {
     Newer(u32),
 }
 
-/// Reads both slots: the higher generation, what it says, and whether something was damaged.
-fn read_slots(file: &dyn VfsFile, path: &Path) -> Result<(u64, Contents, bool)> {
-    let mut bytes = [0; 2 * SLOT];
+/// What both slots say together.
+struct Slots {
+    /// The one of the higher generation.
+    newest: Slot,
+    /// Whether something was damaged.
+    repaired: bool,
+    /// Whether they name different checkpoints.
+    differs: bool,
+}
+
+fn read_slots(file: &dyn VfsFile, path: &Path) -> Result<Slots> {
+    let mut bytes = [0; 2 * SLOT_BYTES];
     let len = file.read_at(0, &mut bytes)?;
-    let mut valid: Vec<(u64, Contents)> = Vec::with_capacity(2);
+    let mut valid: Vec<Slot> = Vec::with_capacity(2);
     let mut reason = "no slot is valid";
     for slot in 0..2 {
-        let bytes = bytes[..len].get(slot * SLOT..(slot + 1) * SLOT).unwrap_or_default();
+        let bytes = bytes[..len].get(slot * SLOT_BYTES..(slot + 1) * SLOT_BYTES).unwrap_or_default();
         match decode(bytes) {
-            Ok((generation, contents)) if generation % 2 == slot as u64 => valid.push((generation, contents)),
+            Ok(found) if found.generation % 2 == slot as u64 => valid.push(found),
             Ok(_) => reason = "a slot is in the other's place",
             Err(SlotError::Damaged(what)) => reason = what,
             Err(SlotError::Newer(found)) => {
@@ -314,37 +497,41 @@ fn read_slots(file: &dyn VfsFile, path: &Path) -> Result<(u64, Contents, bool)> 
             }
         }
     }
-    valid.sort_by_key(|(generation, _)| *generation);
-    if let [(older, one), (newer, other)] = valid.as_slice()
-        && (older.abs_diff(*newer) != 1
-            || one.database_id != other.database_id
-            || one.options != other.options)
+    valid.sort_by_key(|slot| slot.generation);
+    if let [older, newer] = valid.as_slice()
+        && (older.generation.abs_diff(newer.generation) != 1
+            || older.contents.database_id != newer.contents.database_id
+            || older.contents.options != newer.contents.options)
     {
         return Err(corrupt(path, 0, "the slots do not belong together"));
     }
     let whole = valid.len() == 2 && file.len()? == bytes.len() as u64;
+    let differs =
+        matches!(valid.as_slice(), [one, other] if one.contents.checkpoint != other.contents.checkpoint);
     match valid.pop() {
-        Some((generation, contents)) => Ok((generation, contents, !whole)),
+        Some(newest) => Ok(Slots { newest, repaired: !whole, differs }),
         None => Err(corrupt(path, 0, reason)),
     }
 }
 
-fn decode(bytes: &[u8]) -> std::result::Result<(u64, Contents), SlotError> {
+fn decode(bytes: &[u8]) -> std::result::Result<Slot, SlotError> {
     use SlotError::Damaged;
-    let Some(bytes) = bytes.first_chunk::<SLOT>() else { return Err(Damaged("a slot is missing")) };
+    let Some(bytes) = bytes.first_chunk::<SLOT_BYTES>() else { return Err(Damaged("a slot is missing")) };
     if bytes[..8] != MAGIC {
         return Err(Damaged("the magic number differs"));
     }
     if le_u32(bytes, CHECKSUM_AT) != crc32fast::hash(&bytes[..CHECKSUM_AT]) {
         return Err(Damaged("the checksum differs"));
     }
-    match le_u32(bytes, 8) {
-        FORMAT_VERSION => {}
+    let format_version = match le_u32(bytes, 8) {
         0 => return Err(Damaged("format version 0")),
+        known @ 1..=FORMAT_VERSION => known,
         newer => return Err(SlotError::Newer(newer)),
-    }
+    };
     let reserved = [&bytes[52..56], &bytes[100..104], &bytes[USED..CHECKSUM_AT]];
-    if reserved.concat().iter().any(|byte| *byte != 0) || le_u32(bytes, 12) & !(CLEAN | NO_LOG) != 0 {
+    if reserved.concat().iter().any(|byte| *byte != 0)
+        || le_u32(bytes, 12) & !(CLEAN | NO_LOG | HAS_CHECKPOINT) != 0
+    {
         return Err(Damaged("reserved bits are not zero"));
     }
     let segment_sizes = SegmentSizes::new(le_u64(bytes, 56), le_u64(bytes, 64))
@@ -358,22 +545,44 @@ fn decode(bytes: &[u8]) -> std::result::Result<(u64, Contents), SlotError> {
     if log.first_segment == 0 || log.first_version == 0 {
         return Err(Damaged("the log begins at an impossible place"));
     }
-    let (block_size_ns, shards) = (le_u64(bytes, 40), le_u32(bytes, 48));
-    if block_size_ns == 0 || i64::try_from(block_size_ns).is_err() || shards == 0 {
+    let options = StoredOptions {
+        block_size_ns: le_u64(bytes, 40),
+        shards: le_u32(bytes, 48),
+        segment_sizes,
+        has_log: le_u32(bytes, 12) & NO_LOG == 0,
+    };
+    if !options.are_possible() {
         return Err(Damaged("impossible options"));
     }
     let contents = Contents {
         database_id: std::array::from_fn(|i| bytes[16 + i]),
-        options: StoredOptions {
-            block_size_ns,
-            shards,
-            segment_sizes,
-            has_log: le_u32(bytes, 12) & NO_LOG == 0,
-        },
+        options,
         log,
         clean: le_u32(bytes, 12) & CLEAN != 0,
+        checkpoint: match le_u32(bytes, 12) & HAS_CHECKPOINT != 0 {
+            true => Some(decode_checkpoint(bytes)),
+            false if bytes[CHECKPOINT_AT..USED].iter().all(|byte| *byte == 0) => None,
+            false => return Err(Damaged("reserved bits are not zero")),
+        },
     };
-    Ok((le_u64(bytes, 32), contents))
+    Ok(Slot { format_version, generation: le_u64(bytes, 32), contents })
+}
+
+fn decode_checkpoint(bytes: &[u8; SLOT_BYTES]) -> Roots {
+    let number = |place: usize| le_u64(bytes, CHECKPOINT_AT + 8 * place);
+    let root = |place: usize| {
+        let at = ROOTS_AT + 16 * place;
+        Root { page: le_u32(bytes, at), crc: le_u32(bytes, at + 4), entries: le_u64(bytes, at + 8) }
+    };
+    Roots {
+        version: Version(number(0)),
+        names: (number(1), number(2)),
+        active: (number(3), number(4)),
+        metrics: root(0),
+        bases: root(1),
+        volumes: root(2),
+        state: root(3),
+    }
 }
 
 /// Makes the name of a folder durable.
@@ -404,7 +613,8 @@ mod tests {
     use crate::commitlog::{FOLDER, Record, Recovery, recover};
     use crate::io::{CutState, Fault, SimulatedDisk};
 
-    const GOLDEN: &[u8] = include_bytes!("../tests/golden/superblock-v1.bin");
+    const GOLDEN: &[u8] = include_bytes!("../tests/golden/superblock-v2.bin");
+    const GOLDEN_V1: &[u8] = include_bytes!("../tests/golden/superblock-v1.bin");
     const ID: DatabaseId = *b"0123456789abcdef";
     const DIR: &str = "/db";
 
@@ -573,22 +783,24 @@ mod tests {
     fn one_damaged_slot_is_survived_and_told_and_two_are_not() {
         let disk = SimulatedDisk::new(1);
         life(&disk).expect("it works");
-        for bit in (0..2 * SLOT * 8).filter(|bit| bit % (SLOT * 8) < USED * 8 || bit % 37 == 0) {
+        for bit in (0..2 * SLOT_BYTES * 8).filter(|bit| bit % (SLOT_BYTES * 8) < USED * 8 || bit % 37 == 0) {
             let disk = disk.after_power_cut(CutState::All, 0);
             damage(&disk, |bytes| bytes[bit / 8] ^= 1 << (bit % 8));
             let superblock = open_on(&disk).expect("one slot is left");
             assert!(superblock.repaired(), "bit {bit} went unnoticed");
-            let newer_is_damaged = bit / (SLOT * 8) == (superblock.generation as usize + 1) % 2;
+            let newer_is_damaged = bit / (SLOT_BYTES * 8) == (superblock.generation as usize + 1) % 2;
             assert_eq!(superblock.contents().clean, newer_is_damaged == (superblock.generation == 3));
-            damage(&disk, |bytes| bytes[(bit / 8 + SLOT) % (2 * SLOT)] ^= 1);
+            damage(&disk, |bytes| bytes[(bit / 8 + SLOT_BYTES) % (2 * SLOT_BYTES)] ^= 1);
             assert!(matches!(open_on(&disk), Err(Error::Corrupt { format: "superblock", .. })), "bit {bit}");
         }
-        for len in [0, 1, 111, SLOT - 1, SLOT] {
+        for len in [0, 1, 111, SLOT_BYTES - 1, SLOT_BYTES] {
             let disk = disk.after_power_cut(CutState::All, 0);
             damage(&disk, |bytes| bytes.truncate(len));
-            assert_eq!(open_on(&disk).is_ok_and(|superblock| superblock.repaired()), len == SLOT);
+            assert_eq!(open_on(&disk).is_ok_and(|superblock| superblock.repaired()), len == SLOT_BYTES);
         }
-        for change in [|bytes: &mut Vec<u8>| bytes.rotate_left(SLOT), |bytes: &mut Vec<u8>| bytes.clear()] {
+        for change in
+            [|bytes: &mut Vec<u8>| bytes.rotate_left(SLOT_BYTES), |bytes: &mut Vec<u8>| bytes.clear()]
+        {
             let disk = disk.after_power_cut(CutState::All, 0);
             damage(&disk, change);
             assert!(matches!(open_on(&disk), Err(Error::Corrupt { .. })));
@@ -602,10 +814,10 @@ mod tests {
         damage(&disk, |bytes| {
             bytes[8] = 7;
             let crc = crc32fast::hash(&bytes[..CHECKSUM_AT]);
-            bytes[CHECKSUM_AT..SLOT].copy_from_slice(&crc.to_le_bytes());
+            bytes[CHECKSUM_AT..SLOT_BYTES].copy_from_slice(&crc.to_le_bytes());
         });
         let before = disk.fingerprint();
-        assert!(matches!(open_on(&disk), Err(Error::NewerFormat { found: 7, supported: 1, .. })));
+        assert!(matches!(open_on(&disk), Err(Error::NewerFormat { found: 7, supported: 2, .. })));
         assert_eq!(disk.fingerprint(), before);
     }
 
@@ -617,7 +829,7 @@ mod tests {
         made.superblock.update(log, false).expect("it works");
         for slot in 0..2 {
             let disk = disk.after_power_cut(CutState::None, 0);
-            damage(&disk, |bytes| bytes[slot * SLOT + 50] ^= 1);
+            damage(&disk, |bytes| bytes[slot * SLOT_BYTES + 50] ^= 1);
             assert_eq!(open_on(&disk).expect("one slot is left").contents().log.first_segment, 5);
         }
     }
@@ -645,7 +857,8 @@ mod tests {
         disk.remove(&Path::new(DIR).join(FILE)).expect("it goes");
         assert!(matches!(examine(&disk, DIR.as_ref()), Err(Error::Corrupt { format: "superblock", .. })));
         let shared: Arc<dyn Vfs> = Arc::new(disk.clone());
-        let rebuilt = Superblock::open_or_rebuild(&shared, DIR.as_ref(), options()).expect("the disk works");
+        let rebuilt =
+            Superblock::open_or_rebuild(&shared, DIR.as_ref(), options(), true).expect("the disk works");
         let rebuilt = rebuilt.expect("a segment has a header");
         assert!(rebuilt.repaired());
         assert_eq!(rebuilt.contents().database_id, ID);
@@ -653,17 +866,14 @@ mod tests {
         for (path, _) in disk.files() {
             disk.remove(&path).expect("it goes");
         }
-        let nothing = Superblock::open_or_rebuild(&shared, DIR.as_ref(), options()).expect("the disk works");
+        let nothing =
+            Superblock::open_or_rebuild(&shared, DIR.as_ref(), options(), true).expect("the disk works");
         assert!(nothing.is_none());
         assert!(disk.files().is_empty(), "{FOLDER} is empty");
     }
 
     #[test]
-    fn golden_superblock_is_read_and_written() {
-        let disk = SimulatedDisk::new(1);
-        create_on(&disk).expect("it works");
-        damage(&disk, |bytes| *bytes = GOLDEN.to_vec());
-        let superblock = open_on(&disk).expect("it opens");
+    fn golden_superblocks_are_read_and_written() {
         let contents = Contents {
             database_id: ID,
             options: options(),
@@ -673,9 +883,54 @@ mod tests {
                 ..LogStart::default()
             },
             clean: true,
+            checkpoint: None,
         };
-        assert_eq!((superblock.generation, *superblock.contents()), (2, contents));
-        assert_eq!(Superblock::read(&disk, DIR.as_ref()).expect("it opens"), (contents, false));
-        assert_eq!(contents.encode(2)[..], GOLDEN[..SLOT]);
+        let disk = SimulatedDisk::new(1);
+        create_on(&disk).expect("it works");
+        for golden in [GOLDEN_V1, GOLDEN] {
+            damage(&disk, |bytes| *bytes = golden.to_vec());
+            let superblock = open_on(&disk).expect("it opens");
+            assert_eq!((superblock.generation, *superblock.contents()), (2, contents));
+            assert_eq!(Superblock::read(&disk, DIR.as_ref()).expect("it opens"), (contents, false));
+        }
+        assert_eq!(contents.encode(2)[..], GOLDEN[..SLOT_BYTES]);
+    }
+
+    #[test]
+    fn an_older_superblock_is_raised_once() {
+        let disk = SimulatedDisk::new(1);
+        create_on(&disk).expect("it works");
+        damage(&disk, |bytes| *bytes = GOLDEN_V1.to_vec());
+        let mut superblock = open_on(&disk).expect("it opens");
+        let contents = *superblock.contents();
+        superblock.raise_format().expect("it works");
+        let raised = disk.map(&Path::new(DIR).join(FILE)).expect("it is there").to_vec();
+        assert_eq!(raised[SLOT_BYTES + 8..][..4], FORMAT_VERSION.to_le_bytes(), "over the older slot");
+        assert_eq!(raised[..SLOT_BYTES], GOLDEN_V1[..SLOT_BYTES]);
+        let mut superblock = open_on(&disk).expect("it opens");
+        assert_eq!((*superblock.contents(), superblock.repaired()), (contents, false));
+        let calls = disk.calls();
+        superblock.raise_format().expect("it works");
+        assert_eq!(disk.calls(), calls, "nothing is left to do");
+    }
+
+    #[test]
+    fn a_rebuilt_superblock_has_the_options_that_any_segment_tells() {
+        let made = StoredOptions { block_size_ns: 77, shards: 9, ..small() };
+        let disk = SimulatedDisk::new(1);
+        life_with(&disk, made).expect("it works");
+        disk.remove(&Path::new(DIR).join(FILE)).expect("it goes");
+        let shared: Arc<dyn Vfs> = Arc::new(disk.clone());
+        let rebuilt =
+            Superblock::open_or_rebuild(&shared, DIR.as_ref(), options(), true).expect("the disk works");
+        assert_eq!(rebuilt.expect("a segment has a header").contents().options, made);
+        for impossible in [
+            StoredOptions { shards: 0, ..made },
+            StoredOptions { block_size_ns: 0, ..made },
+            StoredOptions { block_size_ns: u64::MAX, ..made },
+        ] {
+            assert_eq!(StoredOptions::of_note(&impossible.note()), None);
+        }
+        assert_eq!(StoredOptions::of_note(&Note::default()), None);
     }
 }

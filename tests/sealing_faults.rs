@@ -353,3 +353,13 @@ fn orphans_that_are_not_swept_are_found() {
 fn an_install_that_is_not_completed_is_found() {
     finds(Bug::ForgetUnfinishedInstall);
 }
+
+#[test]
+fn a_checkpoint_that_is_named_before_it_is_durable_is_found() {
+    finds(Bug::NameCheckpointUnsynced);
+}
+
+#[test]
+fn a_checkpoint_that_is_ahead_of_the_durable_log_is_found() {
+    finds(Bug::CheckpointUnflushed);
+}

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::health::{Health, Trouble};
 use crate::maintenance::survey::Survey;
 use crate::mvcc::lane::Freeze;
+use crate::mvcc::partition::PartitionRef;
 use crate::mvcc::partition_map::PartitionMap;
 use crate::report::{MemoryBlock, SealedStats, Stats};
 use crate::sealed::VolumeStore;
@@ -13,6 +14,7 @@ use crate::store::Store;
 use crate::time::Timestamp;
 
 use super::Engine;
+use super::checkpoints::SeenCheckpoints;
 use super::upkeep::Seen;
 
 impl Engine {
@@ -21,6 +23,8 @@ impl Engine {
         let transaction = self.core.load();
         let (stopped, stop_cause) = self.core.stop_cause();
         let Seen { blocks, points, stream_bytes, failures, last_error, .. } = self.sealing_seen();
+        let SeenCheckpoints { written, last, .. } = self.checkpoints_seen();
+        let with_log = self.store_with_log();
         let store = self.core.volumes();
         let of_store = |count: fn(&VolumeStore) -> usize| store.map_or(0, |store| count(store) as u64);
         let blocks_of = transaction.volumes.iter().map(|volume| volume.block());
@@ -39,9 +43,14 @@ impl Engine {
             upkeep_failures: failures,
             upkeep_error: last_error,
             lookups_by_name: transaction.volumes.iter().map(|volume| volume.lookups_by_name()).sum(),
-            log_bytes: self.report.log_bytes + self.store.as_ref().map_or(0, Store::log_bytes),
+            log_bytes: with_log.map_or(0, Store::log_bytes),
+            log_bytes_behind: with_log.map_or(0, Store::log_bytes_behind),
+            checkpoints: written,
+            last_checkpoint: last,
             buffered_bytes: self.core.buffered_bytes(),
             memory_bytes: self.core.memory().bytes(),
+            memory_max: self.memory_max,
+            memory_waits: self.memory_waits(),
             live_snapshots: self.live_snapshots() as u64,
             held_versions: self.core.held_versions(),
             oldest_held: self.core.oldest_held(),
@@ -116,6 +125,11 @@ impl Engine {
         if let Some(last_error) = last_error {
             troubles.push(Trouble::UpkeepFailing { failures, last_error });
         }
+        let SeenCheckpoints { error, .. } = self.checkpoints_seen();
+        if let (Some(last_error), Some(store)) = (error, self.store_with_log()) {
+            let log_bytes = store.log_bytes_behind();
+            troubles.push(Trouble::CheckpointFailing { log_bytes, last_error });
+        }
         let (bytes, max) = (self.core.memory().bytes(), self.memory_max);
         if bytes > max {
             troubles.push(Trouble::MemoryFull { bytes, max });
@@ -139,13 +153,15 @@ impl Engine {
 
 /// How many partitions of a map take no more in some block because of these freezes.
 fn frozen<'f>(map: &PartitionMap, freezes: impl Iterator<Item = &'f Freeze> + Clone) -> u64 {
-    let is_frozen = |partition: &&crate::mvcc::partition::PartitionRef| {
-        let over = map.layers().iter().filter(|layer| layer.stack.iter().any(|other| other.is(partition)));
-        over.map(|layer| layer.cover).any(|cover| {
-            freezes.clone().any(|freeze| freeze.block.overlaps(cover) && partition.born() <= freeze.version)
-        })
-    };
-    map.partitions().filter(is_frozen).count() as u64
+    // One may be in several layers; in as many steps as there are layers, which may be many thousand.
+    let mut found = BTreeSet::new();
+    for layer in map.layers() {
+        for freeze in freezes.clone().filter(|freeze| freeze.block.overlaps(layer.cover)) {
+            let frozen = layer.stack.iter().filter(|partition| partition.born() <= freeze.version);
+            found.extend(frozen.map(PartitionRef::address));
+        }
+    }
+    found.len() as u64
 }
 
 #[cfg(all(test, not(loom)))]

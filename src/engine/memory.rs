@@ -1,7 +1,7 @@
 //! The limit of memory: commits wait until sealing has made room.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -14,8 +14,10 @@ use super::Engine;
 
 /// A waiting commit looks again after so long, if nobody tells it to: memory is also freed by readers, who tell nobody.
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How many samples of the version are kept.
+/// From so many samples of the version on, those are dropped that say little.
 const SAMPLES: usize = 1_024;
+/// Such a part of its own age may lie between the samples around a dropped one.
+const SAMPLE_AGES: u32 = 16;
 
 /// Who waits for memory, and since when versions are held.
 #[derive(Debug, Default)]
@@ -23,6 +25,9 @@ pub(super) struct Pressure {
     /// Whether the background was asked to make room, and has not yet looked.
     asked: AtomicBool,
     next: Mutex<Next>,
+    /// How many commits had to wait.
+    waits: AtomicU64,
+    /// Versions, ascending, and when each was first seen.
     samples: Mutex<VecDeque<(Version, Instant)>>,
     /// Notified when something was sealed.
     freed: Condvar,
@@ -54,12 +59,14 @@ impl Engine {
         }
         let can_wait = self.core.volumes().is_some() && self.options.workers > 0;
         let began = Instant::now();
+        self.pressure.waits.fetch_add(u64::from(can_wait), Ordering::Relaxed);
         loop {
             let used = self.core.memory().bytes();
             if used <= self.memory_max || self.core.refuses_commits() {
                 return Ok(());
             }
             if !can_wait || began.elapsed() >= self.options.memory_wait {
+                self.sample(Instant::now());
                 let oldest_snapshot = self.oldest_snapshot_age();
                 return Err(Error::MemoryLimit { used, max: self.memory_max, oldest_snapshot });
             }
@@ -109,12 +116,17 @@ impl Engine {
     pub(super) fn looked_after(&self, next: Timestamp) {
         self.pressure.next.lock().at = Some(next);
         self.pressure.asked.store(false, Ordering::Relaxed);
-        self.sample();
+        self.sample(Instant::now());
         self.pressure.freed.notify_all();
     }
 
+    /// How many commits waited for room since the database was opened.
+    pub(super) fn memory_waits(&self) -> u64 {
+        self.pressure.waits.load(Ordering::Relaxed)
+    }
+
     /// For how long at least the oldest snapshot has been held: it was taken before a later version was seen. Versions are sampled when the
-    /// background looks, so that beginning to read costs nothing for it.
+    /// background looks or a commit is refused, so that beginning to read costs nothing for it.
     pub(super) fn oldest_snapshot_age(&self) -> Option<Duration> {
         let oldest = self.core.oldest_held()?;
         let samples = self.pressure.samples.lock();
@@ -122,14 +134,29 @@ impl Engine {
         Some(seen.map_or(Duration::ZERO, |(_, at)| at.elapsed()))
     }
 
-    fn sample(&self) {
+    fn sample(&self, now: Instant) {
         let version = self.core.load().version;
         let mut samples = self.pressure.samples.lock();
         if samples.back().is_none_or(|(last, _)| *last < version) {
-            samples.push_back((version, Instant::now()));
+            samples.push_back((version, now));
         }
         if samples.len() > SAMPLES {
-            samples.pop_front();
+            thin(&mut samples, now);
+        }
+    }
+}
+
+/// Drops samples, the more the older they are: what is left tells each age to a fifteenth, or as well as it was told. Under pressure there are
+/// twenty in a second, and a snapshot may be held for days.
+fn thin(samples: &mut VecDeque<(Version, Instant)>, now: Instant) {
+    let all: Vec<(Version, Instant)> = samples.drain(..).collect();
+    for (index, &(version, at)) in all.iter().enumerate() {
+        let is_needed = match (samples.back(), all.get(index + 1)) {
+            (Some((_, before)), Some((_, after))) => *after - *before > (now - at) / SAMPLE_AGES,
+            _ => true,
+        };
+        if is_needed {
+            samples.push_back((version, at));
         }
     }
 }
@@ -170,7 +197,7 @@ mod tests {
     fn a_snapshot_is_as_old_as_the_first_later_version_that_was_seen() {
         let db = Options::new().workers(0).open_in_memory().expect("opens");
         let engine = db.engine();
-        engine.sample();
+        engine.sample(Instant::now());
         let _snapshot = db.snapshot();
         appended(&db, 1);
         assert_eq!(
@@ -178,9 +205,31 @@ mod tests {
             Some(Duration::ZERO),
             "its own version may be as old as that"
         );
-        engine.sample();
+        engine.sample(Instant::now());
         let seen = engine.pressure.samples.lock().back().expect("a later version").1;
         assert!(engine.oldest_snapshot_age().is_some_and(|age| age <= seen.elapsed()));
+    }
+
+    #[test]
+    fn ages_are_told_to_a_fifteenth_however_long_a_snapshot_is_held() {
+        let began = Instant::now();
+        let mut samples = VecDeque::new();
+        // Two days of pressure.
+        for tick in 0..2 * 86_400 * 20 {
+            let now = began + tick * Duration::from_millis(50);
+            samples.push_back((Version(u64::from(tick) + 1), now));
+            if samples.len() > SAMPLES {
+                thin(&mut samples, now);
+                assert!(samples.len() < SAMPLES / 2, "{} are left", samples.len());
+            }
+        }
+        let (last, now) = *samples.back().expect("many");
+        for held in (1..last.get()).step_by(997) {
+            let (_, seen) = samples.iter().find(|(version, _)| version.get() > held).expect("a later one");
+            let (told, age) = (now - *seen, (last.get() - held) as u32 * Duration::from_millis(50));
+            let error = age / 15 + Duration::from_millis(100);
+            assert!(told <= age && age - told <= error, "{age:?} old, told {told:?}");
+        }
     }
 
     #[test]

@@ -1,27 +1,31 @@
 //! The database itself, as handles, transactions, snapshots and the background thread share it. Here the parts meet: the core, the
 //! files, the clock, the options.
 
+mod checkpoints;
 mod figures;
 mod memory;
 mod upkeep;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::backup;
 use crate::error::{Error, Result};
 use crate::maintenance::{Due, Timer};
 use crate::mvcc::commit::Core;
 use crate::mvcc::reads::Reads;
 use crate::mvcc::staging::Staged;
-use crate::mvcc::transaction::Version;
+use crate::mvcc::transaction::{Transaction, Version};
 use crate::names::{Names, NamespaceOptions};
 use crate::options::{Durability, Options};
-use crate::report::OpenReport;
-use crate::store::Store;
+use crate::report::{BackupReport, OpenReport};
+use crate::store::{Origin, Store};
 use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
 
+use checkpoints::Checkpoints;
 use memory::Pressure;
 use upkeep::Upkeep;
 
@@ -34,6 +38,8 @@ pub(crate) struct Engine {
     core: Core,
     /// Dropped after the core: the directory's lock is in it.
     store: Option<Store>,
+    /// Which database it is; `None` of one in memory.
+    origin: Option<Origin>,
     options: Options,
     report: OpenReport,
     /// When the log is to be written.
@@ -47,14 +53,17 @@ pub(crate) struct Engine {
     memory_max: u64,
     pressure: Pressure,
     upkeep: Upkeep,
+    checkpoints: Checkpoints,
 }
 
 impl Engine {
     pub(crate) fn new(options: Options, core: Core, store: Option<Store>, report: OpenReport) -> Self {
         let memory_max = options.memory_limit();
+        let origin = store.as_ref().map(|store| store.origin().clone());
         Engine {
             core,
             store,
+            origin,
             options,
             report,
             timer: Timer::default(),
@@ -65,7 +74,13 @@ impl Engine {
             memory_max,
             pressure: Pressure::default(),
             upkeep: Upkeep::default(),
+            checkpoints: Checkpoints::default(),
         }
+    }
+
+    /// For reading only.
+    pub(crate) fn reading(options: Options, core: Core, origin: Origin, report: OpenReport) -> Self {
+        Engine { origin: Some(origin), ..Engine::new(options, core, None, report) }
     }
 
     pub(crate) fn new_core(options: &Options, default_namespace: NamespaceOptions) -> Core {
@@ -113,15 +128,43 @@ impl Engine {
         }
     }
 
-    /// Whether it is open still.
+    /// Whether it is open still, and for more than reading.
     ///
     /// # Errors
-    /// [`Error::Closed`]: it is closed, or being closed.
+    /// [`Error::Closed`]: it is closed, or being closed. [`Error::ReadOnly`].
     pub(crate) fn check_open(&self) -> Result<()> {
         match self.upkeep_timer.is_stopped() {
             true => Err(Error::Closed),
+            false => self.check_writable(),
+        }
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        match self.options.read_only {
+            true => Err(Error::ReadOnly),
             false => Ok(()),
         }
+    }
+
+    /// Writes what a transaction has into another folder.
+    ///
+    /// # Errors
+    /// Those of [`backup::write`].
+    pub(crate) fn back_up(
+        &self,
+        transaction: &Transaction,
+        dir: &Path,
+        progress: backup::Progress<'_>,
+    ) -> Result<BackupReport> {
+        let made;
+        let origin = match &self.origin {
+            Some(origin) => origin,
+            None => {
+                made = Origin::of_memory(&self.options, dir)?;
+                &made
+            }
+        };
+        backup::write(origin, &self.core, transaction, dir, progress)
     }
 
     /// Ends both, for good. What is being sealed is sealed; further blocks are left.
@@ -158,8 +201,10 @@ impl Engine {
         durability: Durability,
         reads: Option<&Reads>,
     ) -> Result<Version> {
+        self.check_writable()?;
         self.await_memory(staged.has_points())?;
         let version = self.core.commit(staged, durability == Durability::Sync, reads)?;
+        self.ask_for_checkpoint();
         match durability {
             Durability::Sync => {}
             Durability::Interval(delay) => {
@@ -189,6 +234,7 @@ impl Engine {
         }
         self.core.close();
         self.core.flush(true)?;
+        self.checkpoint_at_close();
         if let Some(store) = &self.store {
             store.close()?;
         }

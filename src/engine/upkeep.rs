@@ -10,12 +10,17 @@ use crate::error::{Error, Result};
 use crate::maintenance::Due;
 use crate::maintenance::seal::{self, Block, Unfinished, Written};
 use crate::maintenance::survey::{InMemory, Survey};
+use crate::mvcc::lane::Freeze;
+use crate::mvcc::partition_map::Cover;
 use crate::mvcc::transaction::Version;
+use crate::mvcc::window::{Window, widths};
+use crate::names::NamespaceId;
 use crate::planted::Bug;
 use crate::report::SealReport;
 use crate::scope::{SealProgress, SealScope};
 use crate::sealed::BlockVolume;
 use crate::snapshot::Snapshot;
+use crate::store::{Postponed, Store};
 use crate::sync::{Arc, Mutex};
 use crate::time::Timestamp;
 
@@ -38,7 +43,7 @@ pub(crate) type Progress<'p> = &'p mut dyn FnMut(&SealProgress) -> ControlFlow<(
 #[derive(Debug, Default)]
 pub(super) struct Upkeep {
     /// Held while something is sealed: one at a time.
-    unfinished: Mutex<Unfinished>,
+    pub(super) unfinished: Mutex<Unfinished>,
     seen: Mutex<Seen>,
 }
 
@@ -55,9 +60,14 @@ pub(super) struct Seen {
 }
 
 impl Engine {
-    /// Asks for the first look, which is overdue.
-    pub(crate) fn begin_upkeep(&self) {
-        if self.core.volumes().is_some() {
+    /// Takes over what opening could not finish, which counts as a failure, and asks for the first look, which is overdue.
+    pub(crate) fn begin_upkeep(&self, postponed: Option<Postponed>) {
+        if let Some(Postponed { installs, error }) = postponed {
+            self.upkeep.unfinished.lock().take_over(installs, self.core.names.metrics());
+            let mut seen = self.upkeep.seen.lock();
+            (seen.failures, seen.last_error) = (1, Some(error.to_string()));
+        }
+        if self.core.volumes().is_some() && !self.options.read_only {
             self.upkeep_timer.ask(Due { upkeep: Some(Timestamp::MIN), ..Due::default() });
         }
     }
@@ -118,7 +128,7 @@ impl Engine {
             }
             Err(error) => engine.look_failed(after, error.to_string()),
         }
-        done
+        done.and(Engine::checkpoint_if_due(engine, now()))
     }
 
     /// Notes that a look failed, and asks for another: each time later, but soon if commits need room.
@@ -139,8 +149,10 @@ impl Engine {
         // A block that fails keeps none of the others from being sealed.
         let left = Engine::seal_where(engine, now, is_left, &[], progress);
         let room = Engine::make_room(engine, now, progress);
-        let late = Engine::seal_where(engine, now, |_, _| false, &engine.most_late_blocks(), progress);
-        left.and(room).and(late).map(drop)
+        let mut others = engine.most_late_blocks();
+        others.extend(engine.left_frozen());
+        let others = Engine::seal_where(engine, now, |_, _| false, &others, progress);
+        left.and(room).and(others).map(drop)
     }
 
     /// The sealed blocks with the most late writes and deletes, if there are too many of these: enough to leave half of what may be.
@@ -159,6 +171,36 @@ impl Engine {
             targets.push(largest.block.clone());
         }
         targets
+    }
+
+    /// Blocks that are frozen of which there is nothing, neither in memory nor in a volume, as the metrics were dropped after a seal had failed. Nothing else
+    /// asks for them, and as long as a freeze is noted, lanes remember each metric that is made.
+    fn left_frozen(&self) -> Vec<Block> {
+        let freezes = self.core.freezes();
+        if freezes.is_empty() {
+            return Vec::new();
+        }
+        let transaction = self.core.load();
+        let survey = Survey::new(&self.core, &transaction);
+        let in_memory = survey.blocks().map(|in_memory| {
+            let Block { namespace, shard, cover, .. } = &in_memory.block;
+            (namespace.id(), *shard, *cover)
+        });
+        let sealed = transaction.volumes.iter().map(|volume| volume.block());
+        let sealed = sealed.map(|block| (block.namespace, block.shard, block.cover));
+        let there: Vec<_> = in_memory.chain(sealed).collect();
+        let block = |(namespace, shard, Freeze { block: cover, .. })| {
+            let is_there = |other: &(NamespaceId, u32, Cover)| {
+                (other.0, other.1) == (namespace, shard) && other.2.overlaps(cover)
+            };
+            let namespace =
+                self.core.names.namespace_by_id(namespace).filter(|_| !there.iter().any(is_there))?;
+            let widths = widths(namespace.options().block_ns);
+            let width_ns =
+                widths.into_iter().find(|width_ns| Window::new(*width_ns).of(cover.first) == cover)?;
+            Some(Block { namespace, shard, cover, width_ns })
+        };
+        freezes.into_iter().filter_map(block).collect()
     }
 
     /// Seals blocks early, oldest first, if too much is in memory: until it is half of what may be. Small blocks come after all others, and neither
@@ -241,15 +283,20 @@ impl Engine {
                 }
             }
         }
-        drop(unfinished);
         let removed = engine.remove_superseded();
+        drop(unfinished);
         report.elapsed = started.elapsed();
         failed.or(removed.err()).map_or(Ok(report), Err)
     }
 
-    /// Removes the files of volumes that nobody needs any more.
-    fn remove_superseded(&self) -> Result<()> {
+    /// Removes the files of volumes that nobody needs any more: neither a snapshot, nor the log, nor the last checkpoint, which other processes may be reading. Nobody may
+    /// seal or write a checkpoint meanwhile.
+    pub(super) fn remove_superseded(&self) -> Result<()> {
         let Some(store) = self.core.volumes().filter(|store| store.superseded() > 0) else { return Ok(()) };
+        if let Some(checkpoint) = self.store.as_ref().and_then(Store::checkpoint_version) {
+            // The log is durable up to there.
+            return store.remove_superseded(checkpoint).map(drop);
+        }
         // Their successors' installs must be durable before they go.
         let version = self.core.load().version;
         if !self.options.planted.has(Bug::RemoveBeforeInstallIsDurable) {

@@ -115,6 +115,7 @@ impl Run {
         &mut self,
         plan: &Plan,
         disk: &SimulatedDisk,
+        reads: bool,
         mut make_space: impl FnMut(),
     ) -> Result<(), Failure> {
         let mut session = Session::begin(plan, Arc::new(disk.clone()))?;
@@ -123,7 +124,10 @@ impl Run {
             match session.step(self.turn, &mut self.acks) {
                 Ok(()) => self.turn += 1,
                 Err(failure) => {
+                    // What is sealed and was not looked at before has to be read from the disk.
+                    disk.count_reads(false);
                     let found = check_open(&session.db, &self.acks);
+                    disk.count_reads(reads);
                     self.expect(found.is_empty(), || format!("after {failure}: {}", found.join("; ")));
                     let stopped = session.db.stats().stopped;
                     self.expect(!(stopped && failure.passes()), || format!("stopped after {failure}"));
@@ -143,14 +147,14 @@ fn one_fault(plan: &Plan, base: &Base, call: u64, fault: Fault, sticky: bool) ->
     let disk = base.disk();
     disk.fail(call, fault, sticky);
     let mut run = Run { acks: base.acks.clone(), ..Run::default() };
-    let first = run.work(plan, &disk, || disk.clear_faults());
+    let first = run.work(plan, &disk, base.reads, || disk.clear_faults());
     if let Err(failure) = &first {
         run.expect(is_typed(failure), || format!("an error of the wrong type: {failure:?}"));
         run.expect(fault != Fault::Interrupted, || format!("an interrupted call: {failure}"));
     }
     disk.clear_faults();
     run.violations.extend(check(plan, &disk, &run.acks).into_iter().map(|v| format!("reopened: {v}")));
-    if let Err(failure) = run.work(plan, &disk, || {}) {
+    if let Err(failure) = run.work(plan, &disk, base.reads, || {}) {
         run.violations.push(format!("the disk is well again, but: {failure}"));
     }
     let found = check(plan, &disk.after_power_cut(CutState::None, 0), &run.acks);
@@ -170,13 +174,13 @@ fn one_failed_sync(plan: &Plan, base: &Base, call: u64) -> Vec<String> {
             run.violations.extend(found);
         }
     };
-    let first = run.work(plan, &disk, || {});
+    let first = run.work(plan, &disk, base.reads, || {});
     cut(&mut run, "after the failed sync");
     // Reopened, it may find in the cache what the disk does not have.
     drop(plan.open(Arc::new(disk.clone())));
     cut(&mut run, "after reopening");
     let ops = Plan { ops: run.turn + 3, ..*plan };
-    if let Err(failure) = run.work(&ops, &disk, || {}) {
+    if let Err(failure) = run.work(&ops, &disk, base.reads, || {}) {
         run.violations.push(format!("first {first:?}, reopened: {failure}"));
     }
     cut(&mut run, "after going on");

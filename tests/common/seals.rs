@@ -135,7 +135,8 @@ impl Session {
     /// A step of the history. After an error nothing has changed, or the database has stopped.
     pub fn step(&mut self, number: u64) -> Result<(), Error> {
         let mut random = Random::of(self.history.seed, 0, number, 1);
-        match random.below(24) {
+        match random.below(27) {
+            24.. => self.checkpoint()?,
             0..11 => self.write(&mut random)?,
             11..15 => drop(self.db.seal(bounds(&mut random))?),
             15..17 => drop(self.db.refresh(bounds(&mut random))?),
@@ -183,6 +184,13 @@ impl Session {
         Ok(())
     }
 
+    /// Writes a checkpoint, for which all so far has to be durable.
+    pub fn checkpoint(&mut self) -> Result<(), Error> {
+        self.db.checkpoint()?;
+        self.progress.begun().durable = self.content.op;
+        Ok(())
+    }
+
     /// Closes the database and opens it again.
     pub fn reopen(&mut self) -> Result<(), Error> {
         self.snapshots.clear();
@@ -217,11 +225,18 @@ impl Session {
         // What was superseded only now goes.
         self.db.seal(..)?;
         assert_eq!(self.db.stats().points, 0, "what is sealed leaves the memory");
+        self.checkpoint()?;
+        // So does what the last checkpoint freed and could not remove.
+        self.checkpoint()?;
         // What the check itself looks at is not part of the history.
         disk.count_reads(false);
         check_files(disk, self.may_have_left_files);
         self.reopen()?;
-        assert_eq!(self.db.open_report().swept_files, Vec::<String>::new());
+        // Opening may find an active file that the last checkpoint could not remove, if a call failed then; no volumes.
+        let swept = &self.db.open_report().swept_files;
+        let is_volume = |file: &&String| Path::new(file).starts_with(Path::new(DIR).join("data"));
+        assert_eq!(swept.iter().find(is_volume), None, "{swept:?}");
+        assert!(swept.len() <= 1, "{swept:?}");
         self.check()
     }
 }

@@ -113,6 +113,15 @@ impl History {
                 self.db().maintain(*at).expect("maintenance");
                 self.kept();
             }
+            Step::Checkpoint => {
+                let report = self.db().checkpoint().expect("a checkpoint");
+                if !matches!(self.disk, Disk::None) {
+                    assert_eq!(report.version, self.db().snapshot().version());
+                    assert_eq!(self.db().stats().log_bytes_behind, 0);
+                }
+                self.kept();
+                self.durable = *self.states.keys().next_back().expect("there is one");
+            }
             Step::Reopen(reopening) => self.reopen(*reopening),
         }
     }

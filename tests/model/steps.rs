@@ -55,6 +55,8 @@ pub enum Step {
     Refresh(Bounds),
     /// The background's work, as it would be done at this time.
     Maintain(Timestamp),
+    /// The whole state goes to disk, and the log before it goes away.
+    Checkpoint,
     Reopen(Reopening),
 }
 
@@ -213,6 +215,7 @@ pub fn step() -> impl Strategy<Value = Step> {
         4 => bounds().prop_map(Step::Seal),
         1 => bounds().prop_map(Step::Refresh),
         1 => timestamps().prop_map(Step::Maintain),
+        2 => Just(Step::Checkpoint),
         1 => reopening.prop_map(Step::Reopen),
     ]
 }

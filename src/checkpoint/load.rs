@@ -1,0 +1,157 @@
+//! Reading a checkpoint into an empty core.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::commitlog::DatabaseId;
+use crate::error::Result;
+use crate::io::Vfs;
+use crate::mvcc::base::BaseRef;
+use crate::mvcc::commit::Core;
+use crate::mvcc::restore::Restore;
+use crate::names::{NameRecord, NamesFile, NamespaceId};
+use crate::sealed::VolumeId;
+use crate::tree::PageFile;
+
+use super::active;
+use super::bases::Numbers;
+use super::entry::{MetricEntry, decode_base, decode_block, decode_volume};
+use super::roots::{BASES, BLOCKS, METRICS, Roots, STATE, VOLUMES};
+use super::state;
+use super::{Checkpointer, Files};
+
+impl Checkpointer {
+    /// Puts the state of a checkpoint into an empty core, and knows from then on what is on disk. `write` says whether there will be further
+    /// checkpoints.
+    ///
+    /// Cost: all of it is read once.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::NewerFormat`], [`Error::Io`].
+    pub(crate) fn load(
+        disk: &Arc<dyn Vfs>,
+        dir: &Path,
+        database_id: DatabaseId,
+        roots: Roots,
+        core: &mut Core,
+        write: bool,
+    ) -> Result<Self> {
+        let mut pages = PageFile::open(&**disk, dir, &database_id, write)?;
+        let restore = Restore::new(core, roots.version);
+
+        let mut state = Vec::new();
+        pages.load(STATE, roots.state, |first, bytes| {
+            // A leaf of zeros, as somebody's metadata may have, is not there.
+            state.resize(usize::try_from(first).map_err(|_| "too long a state")?, 0);
+            state.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        state.resize(usize::try_from(roots.state.entries).unwrap_or(state.len()), 0);
+        let freezes = state::decode(&state, &restore).map_err(|reason| pages.damaged(roots.state, reason))?;
+
+        let mut volumes = std::collections::BTreeSet::new();
+        pages.load(VOLUMES, roots.volumes, |first, bytes| {
+            for (place, bytes) in (0..).zip(bytes.chunks_exact(VOLUMES.entry_bytes())) {
+                let id = u32::try_from(first + place).map_err(|_| "too many volumes")?;
+                if let Some(volume) = decode_volume(VolumeId(id), bytes) {
+                    restore.volume(volume?)?;
+                    volumes.insert(id);
+                }
+            }
+            Ok(())
+        })?;
+
+        let mut numbers = load_bases(&mut pages, roots)?;
+        let mut entries: Vec<MetricEntry> = Vec::new();
+        let mut metrics = 0u64;
+        pages.load(METRICS, roots.metrics, |first, bytes| {
+            entries.resize(usize::try_from(first).map_err(|_| "too many metrics")?, MetricEntry::default());
+            for bytes in bytes.chunks_exact(METRICS.entry_bytes()) {
+                let entry = MetricEntry::decode(bytes);
+                if let Some(entry) = entry {
+                    metrics += 1;
+                    numbers.count(entry.base);
+                    if entry.base != 0 && numbers.base(entry.base).is_none() {
+                        return Err("a metric with a base that there is not");
+                    }
+                }
+                entries.push(entry.unwrap_or_default());
+            }
+            Ok(())
+        })?;
+        let next_metric = u32::try_from(roots.metrics.entries);
+        let next_metric =
+            next_metric.map_err(|_| pages.damaged(roots.metrics, "more metrics than there are numbers"))?;
+
+        restore.reserve(entries.len());
+        let names = NamesFile::open(disk, dir, database_id, roots.names, write)?;
+        let mut dead_names = 0;
+        let mut named = 0;
+        names.scan(|offset, record: NameRecord<'_>| {
+            let entry = entries.get(record.metric.get() as usize);
+            let Some(entry) = entry.filter(|entry| entry.name == offset) else {
+                dead_names += record.bytes;
+                return Ok(());
+            };
+            if record.namespace.0 != entry.namespace {
+                return Err("a name of another namespace than its metric's");
+            }
+            let base = numbers.base(entry.base).cloned().unwrap_or_default();
+            let namespace = NamespaceId(entry.namespace);
+            let tags = record.tags()?;
+            named += 1;
+            restore.metric(record.metric, namespace, record.id, tags, entry.created, base)?;
+            Ok(())
+        })?;
+        if named != metrics {
+            return Err(pages.damaged(roots.metrics, "a metric whose name is not in the names file"));
+        }
+        drop(entries);
+
+        if roots.active.0 != 0 {
+            let (number, length) = roots.active;
+            let take = |state| restore.layers(state);
+            active::read(&**disk, dir, number, length, database_id, roots.version, take)?;
+        }
+        freezes.restore(&restore).map_err(|reason| pages.damaged(roots.state, reason))?;
+        restore.finish(next_metric);
+        Ok(Checkpointer {
+            roots,
+            exists: true,
+            files: Some(Files { pages, names, former: None }),
+            numbers,
+            volumes,
+            state,
+            dead_names,
+            last_active: roots.active.0,
+            ..Checkpointer::new(disk, dir, database_id)
+        })
+    }
+}
+
+/// What each number of a base stands for.
+pub(super) fn load_bases(pages: &mut PageFile, roots: Roots) -> Result<Numbers> {
+    let mut found = Vec::new();
+    pages.load(BASES, roots.bases, |first, bytes| {
+        for (place, bytes) in (0..).zip(bytes.chunks_exact(BASES.entry_bytes())) {
+            let number = u32::try_from(first + place).map_err(|_| "too many bases")?;
+            found.extend(decode_base(bytes).map(|root| (number, root)));
+        }
+        Ok(())
+    })?;
+    let mut numbers = Numbers::default();
+    for (number, root) in found {
+        let mut blocks = Vec::new();
+        pages.load(BLOCKS, root, |first, bytes| {
+            let left = (root.entries - first) as usize;
+            for bytes in bytes.chunks_exact(BLOCKS.entry_bytes()).take(left) {
+                blocks.push(decode_block(bytes).ok_or("a block without a volume")?);
+            }
+            Ok(())
+        })?;
+        let base = BaseRef::of(blocks).filter(|base| base.blocks().len() as u64 == root.entries);
+        let base = base.ok_or_else(|| pages.damaged(root, "the blocks of a base are not in order"))?;
+        numbers.restore(number, base, root);
+    }
+    Ok(numbers)
+}
