@@ -14,10 +14,11 @@ use crate::mvcc::commit::Core;
 use crate::mvcc::transaction::Version;
 use crate::names::{DEFAULT_NAMESPACE, Metric, Namespace, NamespaceOptions};
 use crate::options::Options;
-use crate::report::{CloseReport, MemoryBlock, OpenReport, SealReport, SealedStats, Stats};
+use crate::read_only;
+use crate::report::{CheckpointReport, CloseReport, MemoryBlock, OpenReport, SealReport, SealedStats, Stats};
 use crate::scope::{SealProgress, SealScope};
 use crate::snapshot::Snapshot;
-use crate::store::Store;
+use crate::store::{Opened, Postponed, Store};
 use crate::sync::Arc;
 use crate::time::Timestamp;
 use crate::write::WriteTransaction;
@@ -90,6 +91,15 @@ impl Database {
         Options::new().open(path)
     }
 
+    /// Opens the last checkpoint of the database in a directory for reading only, with default options, also while another process writes to it: see
+    /// [`Options::read_only`].
+    ///
+    /// # Errors
+    /// As [`Options::read_only`].
+    pub fn open_read_only(path: impl AsRef<Path>) -> Result<Database> {
+        Options::new().read_only(true).open(path)
+    }
+
     /// A database in memory, with default options. It writes no files and ends with its last handle and snapshot.
     ///
     /// # Errors
@@ -101,20 +111,32 @@ impl Database {
     pub(crate) fn open_with(options: Options, disk: SharedDisk<dyn Vfs>, path: &Path) -> Result<Database> {
         let started = Instant::now();
         let stored = |stored: NamespaceOptions| Engine::new_core(&options, stored);
-        let (store, core, mut report) = Store::open(&options, disk, path, stored)?;
+        if options.read_only {
+            let (origin, core, mut report) = read_only::open(&disk, path, stored)?;
+            report.elapsed = started.elapsed();
+            let engine = Arc::new(Engine::reading(options, core, origin, report));
+            return Ok(Database(Arc::new(Handle { engine, background: Vec::new() })));
+        }
+        let Opened { store, core, mut report, postponed } = Store::open(&options, disk, path, stored)?;
         report.elapsed = started.elapsed();
-        Database::start(options, core, Some(store), report)
+        Database::start(options, core, Some(store), report, postponed)
     }
 
     pub(crate) fn open_memory_only(options: Options) -> Result<Database> {
         let core = Engine::new_core(&options, options.namespace_options());
-        Database::start(options, core, None, OpenReport { created: true, ..OpenReport::default() })
+        Database::start(options, core, None, OpenReport { created: true, ..OpenReport::default() }, None)
     }
 
-    fn start(options: Options, core: Core, store: Option<Store>, report: OpenReport) -> Result<Database> {
+    fn start(
+        options: Options,
+        core: Core,
+        store: Option<Store>,
+        report: OpenReport,
+        postponed: Option<Postponed>,
+    ) -> Result<Database> {
         let workers = options.workers;
         let engine = Arc::new(Engine::new(options, core, store, report));
-        engine.begin_upkeep();
+        engine.begin_upkeep(postponed);
         let mut background = Vec::new();
         // A model has the threads that it starts itself.
         if workers > 0 && !cfg!(loom) {
@@ -293,6 +315,21 @@ impl Database {
     /// [`Error::UnfitForVolume`](crate::Error::UnfitForVolume); what was not sealed is in memory as it was.
     pub fn maintain(&self, now: Timestamp) -> Result<()> {
         Engine::maintain(&self.0.engine, now)
+    }
+
+    /// Writes the whole state down as of now, so that the next opening begins there, and the log before it goes: names, maps and volumes as far as they
+    /// changed, and what is in memory. Beside readers and writers, but after what is being sealed. Without a folder or a log there is nothing to do,
+    /// and the report says version 0.
+    ///
+    /// The background does so by itself ([`Options::checkpoint_log_bytes`]), and closing does.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::DiskFull`](crate::Error::DiskFull): the last checkpoint counts, and nothing is lost; trying again is
+    /// allowed. [`Error::Stopped`](crate::Error::Stopped): the log failed, or the superblock could not be written; in the latter case there are no further
+    /// checkpoints until the database is opened again, and all else goes on.
+    pub fn checkpoint(&self) -> Result<CheckpointReport> {
+        self.engine().check_open()?;
+        Ok(Engine::checkpoint(&self.0.engine)?.unwrap_or_default())
     }
 
     /// Seals what is in memory of the blocks that have times within `range`: it moves into volumes on disk, late writes and deletes over

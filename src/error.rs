@@ -47,6 +47,36 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// The database was opened for reading only ([`Options::read_only`](crate::Options::read_only)). Open it without that to change it.
+    #[error("the database is open for reading only; open it without read_only to change it")]
+    ReadOnly,
+    /// [`Options::read_only`](crate::Options::read_only) reads the last checkpoint, and there is none yet: have the database's writer call
+    /// [`Database::checkpoint`](crate::Database::checkpoint).
+    #[error("{} has no checkpoint yet, which is what read_only reads; have its writer call Database::checkpoint", path.display())]
+    NoCheckpoint {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Each time the last checkpoint had been read there was a newer one, whose writer may have removed what was read. Try again.
+    #[error("{} got a new checkpoint each of {attempts} times that one was read; try again", path.display())]
+    CheckpointMoved {
+        /// The directory.
+        path: PathBuf,
+        /// How often it was tried.
+        attempts: u32,
+    },
+    /// A backup takes a directory that is empty, or not there yet.
+    #[error("{} is not empty; a backup takes a new or empty directory", path.display())]
+    NotEmpty {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// Who was told of the [progress](crate::Snapshot::backup_with) of a backup had it end. What is in the directory is no database: remove it.
+    #[error("the backup to {} was ended before it was complete; remove what is there", path.display())]
+    BackupEnded {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory exists, is not empty and holds no database.
     #[error("{} holds no database: {reason}", path.display())]
     NotADatabase {
@@ -162,6 +192,16 @@ pub enum Error {
         max: u64,
         /// For how long at least the oldest snapshot has been held, if one is: what it sees stays in memory.
         oldest_snapshot: Option<Duration>,
+    },
+    /// Replaying the log takes more memory than there is, which [`Options::open`](crate::Options::open) does not try: nothing was changed. Sealing leaves memory as it did when
+    /// it was done, so more was in memory at a time, in a session that had more. Open the database where there is as much, or with a larger [`memory_max`](crate::Options::memory_max),
+    /// which is taken to mean that there is more.
+    #[error(
+        "replaying the log takes more than {max} bytes of memory; open the database where there is more, or with a larger memory_max"
+    )]
+    ReplayMemory {
+        /// About what may be in memory during replay, in bytes: twice `memory_max`, or half of what the process has.
+        max: u64,
     },
     /// A volume cannot take the metric: it has it already, its metrics have to be given in ascending order of their IDs, or what belongs to it
     /// is not what the volume needs.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::simulated::random::Random;
-use super::{CutState, MemoryDisk, RealDisk, SimulatedDisk, Vfs, VfsFile};
+use super::{CutState, Linked, MemoryDisk, RealDisk, SimulatedDisk, Vfs, VfsFile};
 use crate::error::{Error, Result};
 
 /// Makes a test of each function for each disk. A function gets the disk and an empty folder on it.
@@ -52,6 +52,8 @@ on_each_disk! {
     folder_is_no_file
     folders_are_made_at_any_depth
     names_are_sorted
+    linked_file_is_there_under_both_names
+    link_refuses
     rename_replaces
     rename_to_itself_does_nothing
     rename_refuses
@@ -230,6 +232,38 @@ fn names_are_sorted(disk: &dyn Vfs, folder: &Path) {
     }
     disk.create_dir_all(&folder.join("ab")).unwrap();
     assert_eq!(disk.read_dir(folder).unwrap().unwrap(), ["B", "a", "a 1", "a-1", "ab", "b", "c"]);
+}
+
+fn linked_file_is_there_under_both_names(disk: &dyn Vfs, folder: &Path) {
+    let (a, b) = (folder.join("a"), folder.join("b"));
+    let bytes: Vec<u8> = (0..600_000u32).map(|i| (i % 249) as u8).collect();
+    put(disk, &a, &bytes);
+    disk.create_dir_all(&folder.join("other")).unwrap();
+    let far = folder.join("other").join("c");
+    for to in [&b, &far] {
+        match disk.link(&a, to).unwrap() {
+            // Whoever opens it to write would change what the other name leads to.
+            Linked::Named => fails_with(disk.open(to, true), ErrorKind::InvalidInput),
+            Linked::Copied(copied) => assert_eq!(copied, 600_000),
+        }
+        assert_eq!(get(disk, to).unwrap(), bytes);
+    }
+    disk.remove(&a).unwrap();
+    assert_eq!((get(disk, &a), get(disk, &b).unwrap()), (None, bytes.clone()));
+    disk.remove(&b).unwrap();
+    assert_eq!(get(disk, &far).unwrap(), bytes);
+    disk.open(&far, true).unwrap().unwrap().write_at(0, b"x").unwrap();
+}
+
+fn link_refuses(disk: &dyn Vfs, folder: &Path) {
+    let (a, b) = (folder.join("a"), folder.join("b"));
+    fails_with(disk.link(&a, &b), ErrorKind::NotFound);
+    put(disk, &a, b"1");
+    put(disk, &b, b"2");
+    fails_with(disk.link(&a, &b), ErrorKind::AlreadyExists);
+    assert_eq!(get(disk, &b).unwrap(), b"2");
+    fails_with(disk.link(&a, &folder.join("none").join("c")), ErrorKind::NotFound);
+    fails_with(disk.link(folder, &folder.join("c")), ErrorKind::IsADirectory);
 }
 
 fn rename_replaces(disk: &dyn Vfs, folder: &Path) {

@@ -21,6 +21,7 @@ use crate::error::Result;
 
 #[cfg(test)]
 mod conformance;
+mod copy;
 mod machine;
 mod memory;
 mod real;
@@ -65,6 +66,14 @@ pub trait Vfs: Debug + Send + Sync {
     /// Removes a file; it is no error if there is none. Not durable before [`Vfs::sync_dir`].
     fn remove(&self, path: &Path) -> Result<()>;
 
+    /// Gives a file a second name, `to`, which must be free; or, where that cannot be, makes a copy of it whose bytes are durable. The file must not be
+    /// written to from then on. The name is not durable before [`Vfs::sync_dir`].
+    ///
+    /// Made a copy, unless the disk knows better.
+    fn link(&self, from: &Path, to: &Path) -> Result<Linked> {
+        copy::copy(self, from, to)
+    }
+
     /// Makes the names in a folder durable.
     fn sync_dir(&self, path: &Path) -> Result<()>;
 
@@ -94,6 +103,15 @@ pub trait VfsFile: Debug + Send + Sync {
 
     /// Makes all bytes written so far, and the length, durable (`fdatasync`).
     fn sync(&self) -> Result<()>;
+}
+
+/// What [`Vfs::link`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Linked {
+    /// The same file has two names.
+    Named,
+    /// There is a second file of so many bytes.
+    Copied(u64),
 }
 
 /// An exclusive lock that is held until the value is dropped.
@@ -155,6 +173,7 @@ mod op {
     pub(super) const OPEN: &str = "open";
     pub(super) const MAP: &str = "map";
     pub(super) const RENAME: &str = "rename";
+    pub(super) const LINK: &str = "link";
     pub(super) const REMOVE: &str = "remove";
     pub(super) const SYNC_FOLDER: &str = "sync folder";
     pub(super) const LOCK: &str = "lock";

@@ -9,7 +9,8 @@ use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{Mapping, MappingKind, Vfs, VfsFile, VfsLock, end_of, not_writable, op};
+use super::copy::copy;
+use super::{Linked, Mapping, MappingKind, Vfs, VfsFile, VfsLock, end_of, not_writable, op};
 use crate::error::{Error, Result};
 
 /// The operating system's disk.
@@ -103,6 +104,18 @@ impl Vfs for RealDisk {
                 .map_err(|error| if to.is_dir() { is_a_folder() } else { error })
         });
         renamed.map_err(|source| Error::io(op::RENAME, from, source))
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<Linked> {
+        let linked = std::fs::symlink_metadata(from).and_then(|metadata| match metadata.is_file() {
+            true => retried(|| std::fs::hard_link(from, to)),
+            false => Err(not_regular(metadata.file_type())),
+        });
+        match linked {
+            Ok(()) => Ok(Linked::Named),
+            Err(error) if is_without_links(&error) => copy(self, from, to),
+            Err(error) => Err(Error::io(op::LINK, from, error)),
+        }
     }
 
     fn remove(&self, path: &Path) -> Result<()> {
@@ -233,6 +246,13 @@ fn open_regular(path: &Path, options: &mut OpenOptions, alone: bool) -> io::Resu
         return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
     }
     Ok(file)
+}
+
+/// Whether a second name cannot be given, and a copy can be made all the same: the other name would lie on another file system, or this one has no links, no
+/// more of them, or none to a file of another owner.
+fn is_without_links(error: &io::Error) -> bool {
+    use io::ErrorKind::{CrossesDevices, PermissionDenied, TooManyLinks, Unsupported};
+    matches!(error.kind(), CrossesDevices | PermissionDenied | TooManyLinks | Unsupported)
 }
 
 fn not_regular(found: std::fs::FileType) -> io::Error {

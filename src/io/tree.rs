@@ -1,7 +1,7 @@
 //! Folders and names of the disks that live in memory.
 //!
 //! A [`Tree`] finds paths, and refuses a change for the same reasons as an operating system. A permitted change is a value,
-//! a [`NameChange`]: the disk applies it now, keeps it for later or forgets it. There are no links, symbolic or hard. A
+//! a [`NameChange`]: the disk applies it now, keeps it for later or forgets it. A file may have several names; there are no symbolic links. A
 //! relative path starts at the root, and `..` takes back the name before it, whatever that is.
 
 use std::collections::BTreeMap;

@@ -15,6 +15,8 @@ pub enum CallKind {
     Create,
     /// [`Vfs::rename`](crate::io::Vfs::rename).
     Rename,
+    /// [`Vfs::link`](crate::io::Vfs::link).
+    Link,
     /// [`Vfs::remove`](crate::io::Vfs::remove).
     Remove,
     /// [`Vfs::try_lock`](crate::io::Vfs::try_lock).
@@ -52,6 +54,7 @@ impl CallKind {
             CallKind::CreateFolder => op::CREATE_FOLDER,
             CallKind::Create => op::CREATE,
             CallKind::Rename => op::RENAME,
+            CallKind::Link => op::LINK,
             CallKind::Remove => op::REMOVE,
             CallKind::Lock => op::LOCK,
             CallKind::Write => op::WRITE,

@@ -28,8 +28,8 @@ pub(super) struct FileState {
     unsynced: Vec<Change>,
     /// The number of changes ever made.
     changes: u64,
-    /// Whether a name leads to it, and so whether its length counts as allocated.
-    pub(super) linked: bool,
+    /// How many names lead to it. Without any its length does not count as allocated.
+    pub(super) names: u32,
     /// Whether somebody holds its lock.
     pub(super) locked: bool,
 }
@@ -52,14 +52,14 @@ enum What {
 impl SimulatedFile {
     /// An empty file, just named.
     pub(super) fn new(id: u64) -> Arc<Self> {
-        let state = FileState { linked: true, ..FileState::default() };
+        let state = FileState { names: 1, ..FileState::default() };
         Arc::new(SimulatedFile { id, state: Mutex::new(state) })
     }
 
-    /// A file as found after a power cut: all of it durable.
+    /// A file as found after a power cut: all of it durable. Of a file with several names there is one under each, equal to the others: who gave it a second
+    /// name does not write to it any more.
     pub(super) fn found(id: u64, content: Content) -> Arc<Self> {
-        let state =
-            FileState { cached: content.clone(), durable: content, linked: true, ..FileState::default() };
+        let state = FileState { cached: content.clone(), durable: content, names: 1, ..FileState::default() };
         Arc::new(SimulatedFile { id, state: Mutex::new(state) })
     }
 

@@ -10,7 +10,7 @@ use super::calls::CallKind;
 use super::file::SimulatedFile;
 use super::state::{Refusal, State, power_is_off};
 use crate::error::{Error, Result};
-use crate::io::{Mapping, Vfs, VfsFile, VfsLock, not_writable};
+use crate::io::{Linked, Mapping, Vfs, VfsFile, VfsLock, not_writable};
 
 impl SimulatedDisk {
     /// A call that is done entirely or not at all.
@@ -83,7 +83,13 @@ impl Vfs for SimulatedDisk {
     }
 
     fn open(&self, path: &Path, write: bool) -> Result<Option<Box<dyn VfsFile>>> {
-        let file = self.call(CallKind::Open, path, String::new, |state| state.names.seen.file(path))?;
+        let file = self.call(CallKind::Open, path, String::new, |state| {
+            let file = state.names.seen.file(path)?;
+            match file.as_ref().filter(|file| write && file.state().names > 1) {
+                Some(_) => Err(io::Error::new(io::ErrorKind::InvalidInput, "it has a second name")),
+                None => Ok(file),
+            }
+        })?;
         Ok(file.map(|file| self.handle(file, path, write)))
     }
 
@@ -103,6 +109,17 @@ impl Vfs for SimulatedDisk {
                 state.names.change(change);
             }
             Ok(())
+        })
+    }
+
+    fn link(&self, from: &Path, to: &Path) -> Result<Linked> {
+        let arguments = || format!("as {}", to.display());
+        self.call(CallKind::Link, from, arguments, |state| {
+            let file = state.names.seen.file(from)?.ok_or(io::ErrorKind::NotFound)?;
+            let change = state.names.seen.link(to, file.clone())?;
+            file.state().names += 1;
+            state.names.change(change);
+            Ok(Linked::Named)
         })
     }
 

@@ -174,11 +174,13 @@ impl State {
         Ok(file)
     }
 
-    /// A file lost its name.
+    /// A file lost a name.
     pub(super) fn unlinked(&mut self, file: &SimulatedFile) {
         let mut file = file.state();
-        file.linked = false;
-        self.allocated -= file.cached.len();
+        file.names = file.names.saturating_sub(1);
+        if file.names == 0 {
+            self.allocated -= file.cached.len();
+        }
     }
 
     /// Writes what there is space for.
@@ -206,7 +208,7 @@ impl State {
     /// The length, at most `wanted`, that the disk has space for.
     fn len_permitted(&self, file: &FileState, wanted: u64) -> u64 {
         match self.capacity {
-            Some(capacity) if file.linked => {
+            Some(capacity) if file.names > 0 => {
                 let free = capacity.saturating_sub(self.allocated);
                 wanted.min(file.cached.len().saturating_add(free))
             }
@@ -218,7 +220,7 @@ impl State {
     fn change(&mut self, file: &mut FileState, change: impl FnOnce(&mut FileState)) {
         let before = file.cached.len();
         change(file);
-        if file.linked {
+        if file.names > 0 {
             self.allocated = self.allocated - before + file.cached.len();
         }
     }
