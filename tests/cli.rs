@@ -1,118 +1,19 @@
 //! The command-line tool, run as its users run it.
 #![cfg(feature = "cli")]
 
+#[macro_use]
+mod runner;
+
 use std::collections::BTreeMap;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use chronolith::{Database, Timestamp};
+use runner::{Place, Run, command, run, run_with_input};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// The outcome of a run.
-#[derive(Debug)]
-struct Run {
-    status: Option<i32>,
-    stdout: Vec<u8>,
-    stderr: String,
-}
-
-impl Run {
-    fn of(output: Output) -> Self {
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        Run { status: output.status.code(), stdout: output.stdout, stderr }
-    }
-
-    /// Asserts the exit status.
-    #[track_caller]
-    fn ends(self, status: i32) -> Self {
-        assert_eq!(self.status, Some(status), "{}\n{}", self.text(), self.stderr);
-        self
-    }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).into_owned()
-    }
-
-    /// The only line, as JSON.
-    #[track_caller]
-    fn json(&self) -> Value {
-        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
-    }
-
-    #[track_caller]
-    fn stderr_has(self, text: &str) -> Self {
-        assert!(self.stderr.contains(text), "no {text:?} in: {}", self.stderr);
-        self
-    }
-}
-
-fn command<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_chronolith"));
-    command.args(args);
-    command
-}
-
-/// Runs the tool without a terminal and without input.
-fn run<I: IntoIterator<Item: AsRef<OsStr>>>(args: I) -> Run {
-    Run::of(command(args).stdin(Stdio::null()).output().expect("the tool runs"))
-}
-
-/// Runs the tool with this input.
-fn run_with_input<I: IntoIterator<Item: AsRef<OsStr>>>(args: I, input: &[u8]) -> Run {
-    let mut child = command(args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the tool runs");
-    // The tool may end without having read everything.
-    let _ = child.stdin.take().expect("piped").write_all(input);
-    Run::of(child.wait_with_output().expect("the tool ends"))
-}
-
-/// Arguments of different types in one list.
-macro_rules! args {
-    ($($arg:expr),* $(,)?) => { [$(OsString::from($arg)),*] };
-}
-
-/// A folder for one test.
-struct Place {
-    dir: TempDir,
-}
-
-impl Place {
-    fn new() -> Self {
-        Place { dir: tempfile::tempdir().expect("a folder for temporary files") }
-    }
-
-    /// A path in it.
-    fn at(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// The database that most tests use.
-    fn db(&self) -> PathBuf {
-        self.at("db")
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.at(name);
-        std::fs::write(&path, content).expect("a file can be written");
-        path
-    }
-
-    /// A database made of this CSV.
-    fn imported(content: impl AsRef<[u8]>) -> Self {
-        let place = Place::new();
-        let file = place.file("in.csv", content);
-        run(args!["import", place.db(), file]).ends(0);
-        place
-    }
-}
 
 fn recording() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/node_1s.csv.zst")
@@ -813,6 +714,30 @@ fn volume_files(place: &Place, part: &str) -> Vec<PathBuf> {
     found
 }
 
+/// `volume verify` of each volume, as it is and as M3 has it, without its supplement; the points in all of them.
+fn verify_volumes(place: &Place) -> u64 {
+    let mut points = [0, 0];
+    for info in volume_files(place, "-info.db") {
+        let supplement =
+            info.file_name().expect("a name").to_string_lossy().replace("fileset-", "chronolith-");
+        let supplement = info.with_file_name(supplement.replace("-info.db", ".db"));
+        for has_supplement in [true, false] {
+            let aside = place.at("aside");
+            if !has_supplement {
+                std::fs::rename(&supplement, &aside).expect("a supplement");
+            }
+            let verified = run(args!["volume", "verify", "--json", &info]).ends(0).json();
+            assert_eq!((&verified["sound"], &verified["supplement"]), (&true.into(), &has_supplement.into()));
+            points[usize::from(has_supplement)] += verified["points"].as_u64().expect("a count");
+            if !has_supplement {
+                std::fs::rename(&aside, &supplement).expect("back again");
+            }
+        }
+    }
+    assert_eq!(points[0], points[1]);
+    points[0]
+}
+
 /// Changes a byte in the middle of a file.
 fn damage(path: &Path) {
     let mut bytes = std::fs::read(path).expect("a file");
@@ -836,6 +761,7 @@ fn seal_moves_all_points_into_volumes_and_they_read_the_same() {
     let volumes = volume_files(&place, "-checkpoint.db").len() as u64;
     assert!(volumes > 0 && sealed["volumes"] == volumes, "{sealed}");
 
+    assert_eq!(verify_volumes(&place), 336_000);
     assert!(run(args!["dump", place.db()]).ends(0).text() == before, "read from volumes it differs");
     assert_eq!(query(), queried);
     let verified = run(args!["verify", "--json", place.db()]).ends(0).json();
@@ -912,6 +838,7 @@ fn refresh_puts_late_writes_into_volumes() {
     assert_eq!((&refreshed["volumes"], &refreshed["points"]), (&1.into(), &3.into()));
     assert_eq!((&refreshed["sealed_volumes"], &refreshed["memory_points"]), (&1.into(), &0.into()));
     assert_eq!(volume_files(&place, "-checkpoint.db").len(), 1, "the old volume is gone");
+    assert_eq!(verify_volumes(&place), 3);
     assert_eq!(run(args!["export", place.db()]).ends(0).text(), after);
     run(args!["verify", place.db()]).ends(0);
 }

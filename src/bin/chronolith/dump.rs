@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::console::{Console, Out};
 use crate::failure::{Outcome, Status};
 use crate::ids;
-use crate::open::{self, OpenArgs};
+use crate::open::{self, ReadArgs};
 use crate::progress::Progress;
 
 /// Print every point with the bits of its value, sorted.
@@ -19,14 +19,14 @@ use crate::progress::Progress;
 #[derive(Args, Debug)]
 pub(crate) struct DumpArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    read: ReadArgs,
     /// A fifth column: the annotation in hex, empty where there is none.
     #[arg(long)]
     annotations: bool,
 }
 
 pub(crate) fn run(args: DumpArgs, console: Console) -> Outcome {
-    let db = args.open.existing(console)?;
+    let db = args.read.open(console)?;
     let snapshot = db.snapshot();
     let metrics = open::sorted_metrics(&snapshot, None);
     let mut out = console.out();

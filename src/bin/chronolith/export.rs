@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::console::{Console, Out, json_value, push_value};
 use crate::failure::{Failure, Outcome, Status};
 use crate::ids;
-use crate::open::{self, OpenArgs};
+use crate::open::{self, ReadArgs};
 use crate::progress::Progress;
 use crate::rows::{Loss, Unit, id_field};
 
@@ -20,7 +20,7 @@ use crate::rows::{Loss, Unit, id_field};
 #[derive(Args, Debug)]
 pub(crate) struct ExportArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    read: ReadArgs,
     /// Only these metrics, all of one namespace: IDs as they are or as `list` prints them, with or without it.
     #[arg(value_name = "METRIC")]
     metrics: Vec<OsString>,
@@ -30,7 +30,7 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) fn run(args: ExportArgs, console: Console) -> Outcome {
-    let db = args.open.existing(console)?;
+    let db = args.read.open(console)?;
     let snapshot = db.snapshot();
     let namespace = open::namespace(&snapshot, &args.namespace)?;
     let metrics = if args.metrics.is_empty() {

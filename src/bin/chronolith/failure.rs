@@ -148,8 +148,14 @@ pub(crate) fn is_of_input(error: &Error) -> bool {
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Locked { .. } => {
-            "end the process that has it open; reading takes the lock as well, so one process at a time"
+            "one process at a time: end the one that has it open, or read its last checkpoint, with --read-only"
         }
+        Error::ReadOnly => "leave out --read-only",
+        Error::NoCheckpoint { .. } => {
+            "`chronolith checkpoint DIR` writes one while no other process has the database open; one that has writes them by itself"
+        }
+        Error::CheckpointMoved { .. } => "run the command again",
+        Error::NotEmpty { .. } => "name a new folder",
         Error::NotADatabase { .. } => {
             "check the path; `import` and `m3 import` make a database in a new or empty folder"
         }
@@ -165,16 +171,18 @@ fn hint(error: &Error) -> Option<&'static str> {
             "narrow --from and --to to seal the other blocks; nothing is lost, and its points stay in memory"
         }
         Error::Corrupt { .. } => {
-            "`chronolith verify DIR --salvage` keeps what is sound and lists what was lost; copy the folder first"
+            "run `chronolith repair DIR`: it keeps what is sound, says what is lost and deletes nothing (with --dry-run it only says); for a damaged log \
+             alone `chronolith verify DIR --salvage` does"
         }
         Error::DiskFull { .. } => "free some space and run the command again; what was committed stays",
         Error::MemoryLimit { .. } => {
             "`chronolith seal DIR` makes room; then run the command again: what was committed stays"
         }
+        Error::ReplayMemory { .. } => "open it where there is as much memory as where it was written",
         Error::Stopped { .. } => "look for disk errors, make sure there is space, then run the command again",
         _ => match error.io_kind()? {
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "every verb writes to the folder (lock, recovery): make it writable, or use another or a copy"
+                "every verb writes to the folder (lock, recovery) without --read-only: make it writable, or use another or a copy"
             }
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 "free some space and run the command again; what was committed stays"

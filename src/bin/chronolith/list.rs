@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use crate::console::{Console, counted, json_time, thousands};
 use crate::failure::{Outcome, Status};
 use crate::ids;
-use crate::open::{self, OpenArgs};
+use crate::open::{self, ReadArgs};
 use crate::progress::Progress;
 use crate::times;
 
@@ -20,7 +20,7 @@ use crate::times;
 #[derive(Args, Debug)]
 pub(crate) struct ListArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    read: ReadArgs,
     /// Only metrics whose ID contains this text.
     #[arg(value_name = "TEXT")]
     containing: Option<OsString>,
@@ -36,7 +36,7 @@ pub(crate) struct ListArgs {
 }
 
 pub(crate) fn run(args: ListArgs, console: Console) -> Outcome {
-    let db = args.open.existing(console)?;
+    let db = args.read.open(console)?;
     let snapshot = db.snapshot();
     let namespace = args.namespace.map(|name| open::namespace(&snapshot, &name)).transpose()?;
     let mut metrics = open::sorted_metrics(&snapshot, namespace.as_ref());

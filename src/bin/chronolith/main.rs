@@ -8,6 +8,7 @@
 //!
 //! A verb is `run(args, console) -> Outcome`. Results go to standard output, everything else to standard error.
 
+mod backup;
 mod chart;
 mod codec;
 mod console;
@@ -24,6 +25,7 @@ mod m3;
 mod open;
 mod progress;
 mod query;
+mod repair;
 mod rows;
 mod seal;
 mod stats;
@@ -43,7 +45,8 @@ use crate::failure::{Failure, STATUS_HELP, Status};
 
 /// Metrics in a folder: an embeddable time-series database with snapshots.
 ///
-/// Every verb but `demo`, `codec`, `volume` and `m3` works on the database in a folder, which one process at a time can open.
+/// Every verb but `demo`, `codec`, `volume` and `m3` works on the database in a folder, which one process at a time can open; others
+/// read its last checkpoint meanwhile, with --read-only.
 #[derive(Debug, Parser)]
 #[command(version, after_help = STATUS_HELP, max_term_width = 120)]
 struct Cli {
@@ -67,7 +70,10 @@ enum Verb {
     Stats(stats::StatsArgs),
     Seal(seal::SealArgs),
     Refresh(seal::RefreshArgs),
+    Checkpoint(backup::CheckpointArgs),
+    Backup(backup::BackupArgs),
     Verify(verify::VerifyArgs),
+    Repair(repair::RepairArgs),
     Dump(dump::DumpArgs),
     Codec(codec::CodecArgs),
     #[command(subcommand)]
@@ -93,7 +99,10 @@ fn main() -> ExitCode {
         Verb::Stats(args) => stats::run(args, console),
         Verb::Seal(args) => seal::seal(args, console),
         Verb::Refresh(args) => seal::refresh(args, console),
+        Verb::Checkpoint(args) => backup::checkpoint(args, console),
+        Verb::Backup(args) => backup::backup(args, console),
         Verb::Verify(args) => verify::run(args, console),
+        Verb::Repair(args) => repair::run(&args, console),
         Verb::Dump(args) => dump::run(args, console),
         Verb::Codec(args) => codec::run(args, console),
         Verb::Volume(command) => volume::run(command, console),

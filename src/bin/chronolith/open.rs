@@ -24,6 +24,10 @@ pub(crate) struct OpenArgs {
 impl OpenArgs {
     /// Opens an existing database; never makes one. Nothing is sealed meanwhile that nobody asked for.
     pub(crate) fn existing(&self, console: Console) -> Outcome<Database> {
+        self.existing_with(Options::new(), console)
+    }
+
+    fn existing_with(&self, options: Options, console: Console) -> Outcome<Database> {
         if !self.dir.exists() {
             return Err(Failure::new(
                 Status::Database,
@@ -31,7 +35,7 @@ impl OpenArgs {
             )
             .hint("check the path; `chronolith import DIR FILE` makes a database"));
         }
-        self.open(Options::new().create(false).workers(0), console)
+        self.open(options.create(false).workers(0), console)
     }
 
     /// Opens a database for bulk writing, making it if need be. Commits are buffered: the caller syncs at the end.
@@ -43,6 +47,23 @@ impl OpenArgs {
         let db = attempt(options.salvage(self.salvage), &self.dir, console)?;
         tell(db.open_report(), self.salvage, console);
         Ok(db)
+    }
+}
+
+/// Which database, and how to open it, for who only reads.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ReadArgs {
+    #[command(flatten)]
+    pub(crate) open: OpenArgs,
+    /// Read the last checkpoint, also while another process has the database open, and write nothing. What was committed after it is not seen.
+    #[arg(long, conflicts_with = "salvage")]
+    pub(crate) read_only: bool,
+}
+
+impl ReadArgs {
+    /// As [`OpenArgs::existing`], or the last checkpoint.
+    pub(crate) fn open(&self, console: Console) -> Outcome<Database> {
+        self.open.existing_with(Options::new().read_only(self.read_only), console)
     }
 }
 

@@ -12,7 +12,7 @@ use crate::chart::Chart;
 use crate::console::{self, Console, Out, counted, json_value, push_value, value};
 use crate::failure::{Failure, Outcome, Status};
 use crate::ids;
-use crate::open::{self, OpenArgs};
+use crate::open::{self, ReadArgs};
 use crate::progress::Progress;
 use crate::rows::{Loss, id_field};
 use crate::times;
@@ -31,7 +31,7 @@ const PROGRESS_POINTS: usize = 1024;
 #[derive(Args, Debug)]
 pub(crate) struct QueryArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    read: ReadArgs,
     /// The metric's ID, as it is or as `list` prints it, with or without its namespace.
     metric: OsString,
     /// The metric's namespace.
@@ -75,7 +75,7 @@ pub(crate) fn run(args: QueryArgs, console: Console) -> Outcome {
         let message = "--json is a format of its own, and has no chart";
         return Err(Failure::new(Status::Usage, message).hint("leave out --format and --chart, or --json"));
     }
-    let db = args.open.existing(console)?;
+    let db = args.read.open(console)?;
     let snapshot = db.snapshot();
     let namespace = open::namespace(&snapshot, &args.namespace)?;
     let metric = open::metric(&snapshot, &namespace, &args.metric)?;

@@ -2,13 +2,13 @@
 
 use std::path::Path;
 
-use chronolith::{SealedStats, Stats};
+use chronolith::{OpenReport, SealedStats, Stats};
 use clap::Args;
 use serde_json::json;
 
 use crate::console::{self, Console, bytes, counted, duration, thousands};
 use crate::failure::{Outcome, Status};
-use crate::open::OpenArgs;
+use crate::open::ReadArgs;
 use crate::progress::Wait;
 use crate::timeline;
 
@@ -16,14 +16,14 @@ use crate::timeline;
 #[derive(Args, Debug)]
 pub(crate) struct StatsArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    read: ReadArgs,
 }
 
 pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
-    let db = args.open.existing(console)?;
+    let db = args.read.open(console)?;
     let wait = Wait::begin(console, "counting".to_owned());
     let (stats, sealed, health, report) = (db.stats(), db.sealed_stats(), db.health(), db.open_report());
-    let disk_bytes = folder_bytes(&args.open.dir);
+    let disk_bytes = folder_bytes(&args.read.open.dir);
     drop(wait);
     let points = stats.points + sealed.points;
     let stream_bytes = stats.stream_bytes + sealed.stream_bytes;
@@ -65,13 +65,18 @@ pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
                 "troubles": health.troubles().iter().map(ToString::to_string).collect::<Vec<_>>(),
             },
             "log_bytes": stats.log_bytes,
+            "log_bytes_behind": stats.log_bytes_behind,
             "live_snapshots": stats.live_snapshots,
             "held_versions": stats.held_versions,
             "disk_bytes": disk_bytes,
             "stopped": stats.stopped,
             "open": {
                 "clean": report.clean,
+                "checkpoint": report.checkpoint.get(),
                 "seconds": report.elapsed.as_secs_f64(),
+                "loading_seconds": report.loading.as_secs_f64(),
+                "replaying_seconds": report.replaying.as_secs_f64(),
+                "checkpoint": report.checkpoint.get(),
                 "log_segments": report.log_segments,
                 "log_bytes": report.log_bytes,
                 "commits_replayed": report.commits_replayed,
@@ -91,7 +96,11 @@ pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
 
     let per_point =
         bytes_per_point.map_or(String::new(), |each| format!(", {each:.2} bytes per stored point"));
-    let closed = if report.clean { "closed cleanly before" } else { "not closed cleanly before" };
+    let closed = match (args.read.read_only, report.clean) {
+        (true, _) => "the last checkpoint only",
+        (false, true) => "closed cleanly before",
+        (false, false) => "not closed cleanly before",
+    };
     let rows = [
         ("version", thousands(stats.version.get())),
         ("namespaces", thousands(stats.namespaces)),
@@ -100,7 +109,11 @@ pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
         ("streams", format!("{}{per_point}", bytes(stream_bytes))),
         ("sealed", sealed_in_words(&stats, &sealed)),
         ("in memory", memory_in_words(&stats)),
-        ("commit log", format!("{} in {}", bytes(report.log_bytes), counted(report.log_segments, "segment"))),
+        ("checkpoint", checkpoint_in_words(report)),
+        (
+            "commit log",
+            format!("{} on disk, {} of it to replay", bytes(stats.log_bytes), bytes(stats.log_bytes_behind)),
+        ),
         ("on disk", bytes(disk_bytes)),
         (
             "opened in",
@@ -128,6 +141,13 @@ pub(crate) fn run(args: StatsArgs, console: Console) -> Outcome {
     }
     out.flush()?;
     Ok(Status::Done)
+}
+
+fn checkpoint_in_words(report: &OpenReport) -> String {
+    match report.checkpoint.get() {
+        0 => "none yet".to_owned(),
+        version => format!("of version {}", thousands(version)),
+    }
 }
 
 fn sealed_in_words(stats: &Stats, sealed: &SealedStats) -> String {

@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::console::{Console, bytes, counted, duration, rate};
 use crate::failure::{Chain, Outcome, Status};
 use crate::ids;
-use crate::open::{self, OpenArgs};
+use crate::open::{self, ReadArgs};
 use crate::progress::Progress;
 use crate::volume::damage::DamageList;
 use crate::volume::verify::place_of;
@@ -21,12 +21,12 @@ use crate::volume::verify::place_of;
 #[derive(Args, Debug)]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    read: ReadArgs,
 }
 
 pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
     let begin = Instant::now();
-    let db = args.open.existing(console).map_err(|mut failure| {
+    let db = args.read.open(console).map_err(|mut failure| {
         if failure.damage {
             failure.status = Status::CheckFailed;
         }
@@ -79,6 +79,7 @@ pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
             "damage": damage.places(),
             "cut_bytes": report.cut_bytes,
             "clean": report.clean,
+            "checkpoint": report.checkpoint.get(),
             "foreign_files": report.foreign_files,
             "damaged_files": report.damaged_files,
             "seconds": elapsed.as_secs_f64(),
@@ -91,6 +92,9 @@ pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
             duration(elapsed),
             rate(points, elapsed, "points"),
         ))?;
+        if report.checkpoint.get() > 0 {
+            out.line(format_args!("checkpoint: of version {}", report.checkpoint))?;
+        }
         out.line(format_args!(
             "commit log: {} in {}, {} replayed",
             bytes(report.log_bytes),

@@ -121,6 +121,15 @@ impl Writer {
                 return Err(error.into());
             }
         }
+        if self.seals && op.number.is_multiple_of(CHECKPOINT_EVERY) {
+            let written = db.checkpoint();
+            // If only the checkpoint failed, the log has everything still.
+            if let Err(error) = written
+                && db.stats().stopped
+            {
+                return Err(error.into());
+            }
+        }
         let version = commit(db, &op)?;
         self.next += 1;
         let Op { writer, number, .. } = op;
@@ -144,6 +153,9 @@ impl Writer {
         self.pending.drain(..).try_for_each(|ack| acknowledge.acknowledge(ack)).map_err(Failure::Output)
     }
 }
+
+/// Each so many ops a writer that seals writes a checkpoint too.
+const CHECKPOINT_EVERY: u64 = 16;
 
 /// Where acknowledgements go.
 pub(crate) trait Acknowledge {
