@@ -10,8 +10,11 @@
 //! | write what depends on what is read | [`Database::transact`], [`Database::try_transact`], [`Database::begin_checked`], [`Options::attempts`] |
 //! | read | [`Database::snapshot`], [`Snapshot`], [`Range`], [`Blocks`] |
 //! | move points into volumes | [`Database::seal`], [`Database::refresh`], [`SealScope`], [`Snapshot::volumes`] |
+//! | start quickly | [`Database::checkpoint`], [`Options::checkpoint_log_bytes`] |
+//! | read beside a writer in another process | [`Database::open_read_only`], [`Options::read_only`] |
+//! | copy it | [`Snapshot::backup_to`] |
 //! | watch it | [`Database::stats`], [`Database::sealed_stats`], [`Database::health`] |
-//! | handle failure | [`Error`] |
+//! | handle failure | [`Error`], [`repair`], [`RepairOptions`] |
 //! | test a program against power cuts | [`io::SimulatedDisk`], [`Options::open_on`] |
 //! | use the codec alone | [`m3tsz`] |
 //! | read and write M3's volumes, without a database | [`fileset`] |
@@ -28,6 +31,8 @@
 //! * `cli`: the command-line tool. Off by default.
 //! * `planted-bugs`: mistakes for the crate's own tests. Never for production.
 
+mod backup;
+mod checkpoint;
 mod commitlog;
 mod database;
 mod engine;
@@ -45,6 +50,8 @@ mod options;
 #[doc(hidden)]
 pub mod planted;
 mod query;
+mod read_only;
+mod repair;
 mod report;
 mod scope;
 mod sealed;
@@ -53,6 +60,7 @@ mod store;
 mod superblock;
 mod sync;
 mod time;
+mod tree;
 mod volumes;
 #[cfg(loom)]
 #[doc(hidden)]
@@ -67,7 +75,11 @@ pub use mvcc::transaction::Version;
 pub use names::{METRIC_ID_BYTES_MAX, Metric, MetricId, NAMESPACE_NAME_BYTES_MAX, Namespace};
 pub use options::{Durability, Options};
 pub use query::{Block, Blocks, Point, Range};
-pub use report::{CloseReport, MemoryBlock, OpenReport, SealReport, SealedStats, Stats};
+pub use repair::{Finding, RepairOptions, RepairReport, repair};
+pub use report::{
+    BackupProgress, BackupReport, CheckpointReport, CloseReport, MemoryBlock, OpenReport, SealReport,
+    SealedStats, Stats,
+};
 pub use scope::{SealProgress, SealScope};
 pub use snapshot::Snapshot;
 pub use time::{Timestamp, TimestampOutOfRange};

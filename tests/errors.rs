@@ -65,6 +65,30 @@ fn disk_full() {
 }
 
 #[test]
+fn replay_memory() {
+    let disk = SimulatedDisk::new(2);
+    let db = opened(&disk);
+    let metric = db.metric("m").expect("a metric");
+    for second in 0..100 {
+        db.append(&metric, Timestamp::from_secs(second * 10_000), 0.5).expect("room");
+    }
+    db.close().expect("closes");
+    let open = |max| Options::new().workers(0).replay_memory_max(max).open_on(Arc::new(disk.clone()), DIR);
+    let files = disk.files();
+    let error = open(10_000).expect_err("100 streams take more");
+    assert!(matches!(error, Error::ReplayMemory { max: 10_000 }), "{error:?}");
+    assert!(error.to_string().contains("larger memory_max"), "{error}");
+    assert_eq!(disk.files(), files, "nothing was changed");
+    let db = open(1 << 20).expect("it fits");
+    assert_eq!(db.stats().points, 100);
+    db.seal(..).expect("it seals");
+    db.close().expect("closes");
+    // What is sealed takes memory until replay comes to that.
+    assert!(matches!(open(10_000), Err(Error::ReplayMemory { .. })));
+    assert_eq!(open(1 << 20).expect("it fits").stats().points, 0);
+}
+
+#[test]
 fn corrupt() {
     let disk = SimulatedDisk::new(3);
     let db = opened(&disk);
