@@ -34,6 +34,7 @@ pub(crate) const FORMAT_VERSION: u32 = 2;
 
 const OPTIONS_ARE_LOST: &str = "it is lost, and with it the options by which volumes are found, which this log is too old to tell: \
     put a copy of it back, such as one of a backup";
+const CHECKPOINT_IS_LOST: &str = "it is lost, and with it the checkpoint that the log goes on from: run `chronolith repair`, which finds it again";
 const FILE_UNFINISHED: &str = "superblock.new";
 /// The name that a backup's superblock has until all else is there.
 const FILE_OF_BACKUP: &str = "superblock.backup";
@@ -86,7 +87,7 @@ pub(crate) struct Superblock {
     repaired: bool,
     /// The newest of its slots.
     format_version: u32,
-    /// Whether the slots name different checkpoints: the process ended between the two.
+    /// Whether the slots name different checkpoints, or beginnings of the log: the process ended between the two.
     differs: bool,
 }
 
@@ -210,7 +211,8 @@ impl Superblock {
     /// The log is then taken to begin with segment 1 and version 1, and nothing of it is known to be synced.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if nobody tells the options and there are volumes; [`Error::NewerFormat`]; [`Error::Io`].
+    /// [`Error::Corrupt`] if nobody tells the options and there are volumes, or if there is anything of a checkpoint: then it is [`repair`](crate::repair)'s
+    /// to find. [`Error::NewerFormat`]; [`Error::Io`].
     pub(crate) fn open_or_rebuild(
         disk: &Arc<dyn Vfs>,
         dir: &Path,
@@ -220,6 +222,12 @@ impl Superblock {
         match Superblock::open(&**disk, dir) {
             Err(Error::Corrupt { .. }) => {}
             opened => return opened.map(Some),
+        }
+        // The log begins behind a checkpoint that nobody could name any more, and an opening without it would remove what is left of it.
+        for checkpointed in checkpoint::FOLDERS {
+            if disk.read_dir(&dir.join(checkpointed))?.is_some_and(|names| !names.is_empty()) {
+                return Err(corrupt(&dir.join(FILE), 0, CHECKPOINT_IS_LOST));
+            }
         }
         let folder = LogFolder::list(&**disk, &dir.join(commitlog::FOLDER))?;
         let Some((database_id, note)) = folder.owner(&**disk)? else { return Ok(None) };
@@ -506,8 +514,8 @@ fn read_slots(file: &dyn VfsFile, path: &Path) -> Result<Slots> {
         return Err(corrupt(path, 0, "the slots do not belong together"));
     }
     let whole = valid.len() == 2 && file.len()? == bytes.len() as u64;
-    let differs =
-        matches!(valid.as_slice(), [one, other] if one.contents.checkpoint != other.contents.checkpoint);
+    let begins = |slot: &Slot| (slot.contents.checkpoint, slot.contents.log.first_segment);
+    let differs = matches!(valid.as_slice(), [one, other] if begins(one) != begins(other));
     match valid.pop() {
         Some(newest) => Ok(Slots { newest, repaired: !whole, differs }),
         None => Err(corrupt(path, 0, reason)),

@@ -483,3 +483,19 @@ fn a_superblock_that_cannot_be_written_ends_checkpoints_and_nothing_else() {
     }
     assert!(doubtful >= 2, "the writes of two slots, and their syncs: {doubtful}");
 }
+
+#[test]
+fn a_salvage_without_a_superblock_touches_no_checkpoint() {
+    let (disk, db) = created();
+    make(&db, (0..20).map(|index| format!("m{index}")));
+    db.seal(..).expect("seals");
+    db.checkpoint().expect("a checkpoint");
+    append(&db, "m1", 9_000, 1.0);
+    db.close().expect("closes");
+    disk.remove(&Path::new(DIR).join("superblock")).expect("the disk works");
+    let before = disk.files();
+    let salvaged = options().salvage(true).open_on(Arc::new(disk.clone()), DIR);
+    let told = salvaged.err().map(|error| error.to_string()).unwrap_or_default();
+    assert!(told.contains("chronolith repair"), "{told}");
+    assert_eq!(disk.files(), before);
+}

@@ -121,8 +121,10 @@ impl Checkpointer {
                 match name.to_str().and_then(parse) {
                     Some(_) if path == *named && self.exists => {}
                     Some(_) => {
-                        self.disk.remove(&path)?;
-                        swept.push(path);
+                        // What cannot be removed does no harm, and goes at another opening.
+                        if self.disk.remove(&path).is_ok() {
+                            swept.push(path);
+                        }
                     }
                     None => foreign.push(path),
                 }
