@@ -391,6 +391,84 @@ fn dropped_metrics_leave_no_points_on_disk_after_a_refresh() {
     store.check();
 }
 
+/// What the background does until it has nothing more to do.
+fn maintain(store: &Store) {
+    let version = || store.db.snapshot().version();
+    let clock = version().get() as i64;
+    for look in 0.. {
+        let before = version();
+        // A minute later each time.
+        store.db.maintain(at(60 * (1_000 * clock + look))).expect("maintains");
+        if before == version() && look >= 3 {
+            return;
+        }
+        assert!(look < 20, "it goes on and on");
+    }
+}
+
+#[test]
+fn a_volume_half_of_whose_metrics_are_gone_is_written_anew_by_itself() {
+    for reopened in [false, true] {
+        let mut store = Store::new(options());
+        for number in 0..16 {
+            store.put(&format!("m{number}"), [0, 60], f64::from(number));
+            store.put(&format!("m{number}"), [BLOCK], 1.0);
+        }
+        store.seal();
+        let written = |store: &Store| store.db.stats().volumes_written;
+        let before = written(&store);
+        maintain(&store);
+        assert_eq!(written(&store), before, "nothing is gone");
+        for number in 0..6 {
+            store.drop_metric(&format!("m{number}"));
+        }
+        if reopened {
+            store.reopen();
+        }
+        let before = written(&store);
+        maintain(&store);
+        assert_eq!(written(&store), before, "6 of 16 are gone");
+        // Two more of the first block, one by a delete.
+        store.drop_metric("m6");
+        store.delete("m7", 0, BLOCK);
+        maintain(&store);
+        assert_eq!(written(&store), before + 1, "8 of 16 are gone of one block");
+        assert_eq!(store.blocks().len(), 2);
+        let snapshot = store.db.snapshot();
+        let contents = snapshot.volumes().filter_map(|volume| volume.contents().ok());
+        assert_eq!(contents.map(|contents| contents.metrics).min(), Some(8));
+        drop(snapshot);
+        store.check();
+    }
+}
+
+#[test]
+fn a_volume_all_of_whose_metrics_are_gone_goes_by_itself() {
+    for (reopened, by_delete) in [(false, false), (true, false), (false, true), (true, true)] {
+        let mut store = Store::new(options());
+        for number in 0..9 {
+            store.put(&format!("m{number}"), [0, 60], f64::from(number));
+        }
+        // It has no points in that block.
+        store.put("other", [BLOCK], 1.0);
+        store.seal();
+        assert_eq!(store.blocks().len(), 2);
+        for number in 0..9 {
+            match by_delete {
+                true => store.delete(&format!("m{number}"), 0, BLOCK),
+                false => store.drop_metric(&format!("m{number}")),
+            }
+        }
+        if reopened {
+            store.reopen();
+        }
+        maintain(&store);
+        assert_eq!(store.blocks(), [("default/0".to_owned(), BLOCK)]);
+        assert_eq!(store.data_files().len(), 8);
+        store.check();
+    }
+}
+
 #[test]
 fn a_block_without_points_leaves_no_files() {
     let mut store = Store::new(options().install_slice_metrics(1));

@@ -145,12 +145,12 @@ struct Sample {
 
 /// What opening a copy took.
 #[derive(Clone, Copy, Debug)]
-struct Opened {
+pub(crate) struct Opened {
     /// Seconds of the wall's clock, and of processors.
-    wall: f64,
-    processors: f64,
+    pub(crate) wall: f64,
+    pub(crate) processors: f64,
     /// Anonymous memory when it was open.
-    bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 pub(crate) fn run() {
@@ -208,7 +208,6 @@ fn write(db: &Database, collector: Collector, path: &Path, peak: &Peak) -> Vec<S
     let mut samples: Vec<Sample> = Vec::new();
     let opens = setting("CHRONOLITH_SOAK_OPENS", 8) as u32;
     let samples_per_open = (collector.ticks / TICKS_PER_SAMPLE).checked_div(opens).map(|every| every.max(1));
-    let progress = std::io::stderr().is_terminal();
     for tick in 0..collector.ticks {
         let mut row = Vec::with_capacity(metrics.len());
         for (number, metric) in (0..).zip(&metrics) {
@@ -243,9 +242,7 @@ fn write(db: &Database, collector: Collector, path: &Path, peak: &Peak) -> Vec<S
                 sample.opened = Some(open_time(path));
             }
             samples.push(sample);
-            if progress {
-                show(done, collector.ticks);
-            }
+            show(done, collector.ticks, TICKS_PER_HOUR, "hours");
         }
     }
     samples
@@ -274,7 +271,7 @@ fn sample(db: &Database, path: &Path, ticks: u32, peak: &Peak) -> Sample {
 }
 
 /// What it takes to open a copy of what is there now, in a process of its own.
-fn open_time(path: &Path) -> Opened {
+pub(crate) fn open_time(path: &Path) -> Opened {
     let copy: PathBuf = path.with_extension("copy");
     copy_folder(path, &copy);
     let own = env::current_exe().expect("this program");
@@ -294,15 +291,15 @@ pub(crate) fn open_copy(copy: &Path) {
     println!("{} {} {}", db.open_report().elapsed.as_secs_f64(), cpu().as_secs_f64(), anonymous_bytes());
 }
 
-fn show(done: u32, all: u32) {
+/// Draws how much is done, of so many steps, of which a unit has some. On a terminal only.
+pub(crate) fn show(done: u32, all: u32, per_unit: u32, unit: &str) {
+    if !std::io::stderr().is_terminal() {
+        return;
+    }
     let width = 40;
     let full = (u64::from(done) * width / u64::from(all)) as usize;
     let bar = format!("{}{}", "#".repeat(full), ".".repeat(width as usize - full));
-    eprint!(
-        "\r[{bar}] {:.1} of {} hours ",
-        f64::from(done) / f64::from(TICKS_PER_HOUR),
-        all / TICKS_PER_HOUR
-    );
+    eprint!("\r[{bar}] {:.1} of {} {unit} ", f64::from(done) / f64::from(per_unit), all / per_unit);
     if done == all {
         eprintln!();
     }

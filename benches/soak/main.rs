@@ -1,13 +1,15 @@
-//! What a database takes while it runs for days, and while one metric gets more than memory holds.
+//! What a database takes while it runs for days, while metrics come and go, and while one metric gets more than memory holds.
 //!
-//! `cargo bench --bench soak -- [days] [orders]`; both without an argument.
+//! `cargo bench --bench soak -- [days] [churn] [orders]`; all without an argument.
 //!
 //! * [`days`]: a collector writes for 48 simulated hours; memory, files, the log and the time to open are sampled and drawn.
+//! * [`churn`]: 100,000 new metrics each simulated day, which live for two days; the same is sampled and drawn.
 //! * [`orders`]: 5 million points of one metric, in order and shuffled, through a small limit of memory.
 //!
-//! Both compare at the end all that is read with what was written. Databases lie in `CHRONOLITH_SOAK_DIR`, or in the system's folder for
+//! All compare at the end all that is read with what was written. Databases lie in `CHRONOLITH_SOAK_DIR`, or in the system's folder for
 //! temporary files.
 
+mod churn;
 mod days;
 mod orders;
 mod plot;
@@ -28,6 +30,9 @@ fn main() {
     let wants = |name: &str| asked.is_empty() || asked.iter().any(|argument| argument == name);
     if wants("days") {
         days::run();
+    }
+    if wants("churn") {
+        churn::run();
     }
     if wants("orders") {
         orders::run();

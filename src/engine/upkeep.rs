@@ -12,13 +12,13 @@ use crate::maintenance::seal::{self, Block, Unfinished, Written};
 use crate::maintenance::survey::{InMemory, Survey};
 use crate::mvcc::lane::Freeze;
 use crate::mvcc::partition_map::Cover;
-use crate::mvcc::transaction::Version;
+use crate::mvcc::transaction::{Transaction, Version};
 use crate::mvcc::window::{Window, widths};
-use crate::names::NamespaceId;
+use crate::names::{MetricId, NamespaceId};
 use crate::planted::Bug;
 use crate::report::SealReport;
 use crate::scope::{SealProgress, SealScope};
-use crate::sealed::BlockVolume;
+use crate::sealed::{BlockVolume, SealedVolume};
 use crate::snapshot::Snapshot;
 use crate::store::{Postponed, Store};
 use crate::sync::{Arc, Mutex};
@@ -151,6 +151,7 @@ impl Engine {
         let room = Engine::make_room(engine, now, progress);
         let mut others = engine.most_late_blocks();
         others.extend(engine.left_frozen());
+        others.extend(engine.mostly_gone());
         let others = Engine::seal_where(engine, now, |_, _| false, &others, progress);
         left.and(room).and(others).map(drop)
     }
@@ -317,17 +318,13 @@ impl Engine {
         let transaction = self.core.load();
         let mut stale = Vec::new();
         for volume in transaction.volumes.iter() {
-            let &BlockVolume { id, shard, cover, width_ns, namespace, .. } = volume.block();
+            let &BlockVolume { shard, cover, width_ns, namespace, .. } = volume.block();
             let Some(namespace) = self.core.names.namespace_by_id(namespace) else { continue };
             if !scope.has(&namespace, cover) {
                 continue;
             }
-            let names_it = |metric| {
-                let map = transaction.map(metric);
-                map.is_some_and(|map| map.base().around(cover.first).1 == Some(id))
-            };
             let is_stale = match volume.metric_ids() {
-                Ok(metrics) => !metrics.into_iter().all(names_it),
+                Ok(metrics) => !metrics.into_iter().all(|metric| names(&transaction, metric, volume)),
                 // Its metrics are found by their IDs; what is written anew has a sound supplement.
                 Err(Error::Corrupt { .. } | Error::NewerFormat { .. }) => true,
                 Err(error) => return Err(error),
@@ -339,10 +336,36 @@ impl Engine {
         Ok(stale)
     }
 
+    /// The sealed blocks at least half of whose metrics do not name them any more, as they were dropped or their points deleted: written anew, they
+    /// take what is left, and nothing if that is nothing. Of volumes whose metrics nobody counted yet one is counted at each look.
+    fn mostly_gone(&self) -> Vec<Block> {
+        let transaction = self.core.load();
+        let volumes = || transaction.volumes.iter();
+        let uncounted = volumes().find(|volume| volume.is_uncounted());
+        let mut blocks = Vec::new();
+        for volume in uncounted.into_iter().chain(volumes().filter(|volume| volume.may_be_half_gone())) {
+            // Damage of its table is for `verify` to tell, and for who refreshes it on demand.
+            let is_half_gone = volume.is_half_gone(|metric| names(&transaction, metric, volume));
+            let &BlockVolume { shard, cover, width_ns, namespace, .. } = volume.block();
+            if is_half_gone.unwrap_or(false)
+                && let Some(namespace) = self.core.names.namespace_by_id(namespace)
+            {
+                blocks.push(Block { namespace, shard, cover, width_ns });
+            }
+        }
+        blocks
+    }
+
     /// What statistics tell of sealing.
     pub(super) fn sealing_seen(&self) -> Seen {
         self.upkeep.seen.lock().clone()
     }
+}
+
+/// Whether a metric has what a volume has of it.
+fn names(transaction: &Transaction, metric: MetricId, volume: &SealedVolume) -> bool {
+    let BlockVolume { id, cover, .. } = volume.block();
+    transaction.map(metric).is_some_and(|map| map.base().around(cover.first).1 == Some(*id))
 }
 
 /// What is told of a panic.

@@ -16,18 +16,19 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use crate::error::{Error, Result};
-use crate::names::Names;
+use crate::names::{MetricId, Names};
 use crate::planted::{Bug, Planted};
-use crate::sealed::{SealedVolume, VolumeStore};
+use crate::sealed::{SealedVolume, VolumeId, VolumeStore};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count, lock_soon, thread_number};
 
-use super::base::Bases;
+use super::base::{BaseRef, Bases, SealedBlock};
 use super::budget::{Budget, Place};
 use super::lane::{Applying, Change, Heads, Lane};
 use super::marks::LiveVersions;
 use super::memory::Memory;
 use super::metric_tree::MetricTree;
+use super::partition_map::PartitionMap;
 use super::reads::Reads;
 use super::record::{Command, Commands};
 use super::staging::{Record, Section, Staged};
@@ -105,10 +106,32 @@ pub(super) struct Writer {
     meta: Arc<Meta>,
     /// Tokens of transactions that are or were published, oldest first.
     tokens: Vec<(Version, Arc<Token>)>,
+    /// Of the metric that was last changed.
+    gone: Gone,
     /// Only for [`Bug::RetainTransactions`].
     retained: Vec<Arc<Transaction>>,
     /// Only for [`Bug::ChangesInOneList`].
     listed: Vec<Change>,
+}
+
+/// The volumes that a metric does not name any more when it goes over from one base to another, and that no other takes the place of.
+#[derive(Debug, Default)]
+struct Gone {
+    from: BaseRef,
+    to: BaseRef,
+    volumes: Vec<VolumeId>,
+}
+
+impl Gone {
+    fn between(from: &BaseRef, to: &BaseRef) -> Self {
+        let is_gone = |block: &&SealedBlock| to.around(block.cover.first).1.is_none();
+        let volumes = from.blocks().iter().filter(is_gone).map(|block| block.volume).collect();
+        Gone { from: from.clone(), to: to.clone(), volumes }
+    }
+
+    fn is_of(&self, from: &BaseRef, to: &BaseRef) -> bool {
+        self.from.is(from) && self.to.is(to)
+    }
 }
 
 /// What the log's lock guards.
@@ -197,6 +220,7 @@ impl Core {
                 volumes,
                 meta,
                 tokens: vec![(Version(0), token)],
+                gone: Gone::default(),
                 retained: Vec::new(),
                 listed: Vec::new(),
             }),
@@ -710,7 +734,7 @@ impl Core {
                     self.names.metric_by_id(metric).iter().for_each(crate::names::Metric::set_dropped);
                     self.drops.fetch_add(1, Ordering::Release);
                 }
-                writer.metrics.set(metric, map, to);
+                writer.set(metric, map, to);
             }
             let global = &commit.record.bytes[commit.record.global.clone()];
             for command in Commands::new(global).map_while(Result::ok) {
@@ -793,6 +817,22 @@ impl Log {
 }
 
 impl Writer {
+    /// Sets or removes the map of a metric in the tree under construction. Volumes are told which blocks it does not have any more.
+    fn set(&mut self, metric: MetricId, map: Option<Arc<PartitionMap>>, version: Version) {
+        let base = map.as_ref().map(|map| map.base().clone()).unwrap_or_default();
+        let Some(old) = self.metrics.set(metric, map, version) else { return };
+        if old.base().is(&base) {
+            return;
+        }
+        // Metrics share bases, and an install has the same happen to a million of them.
+        if !self.gone.is_of(old.base(), &base) {
+            self.gone = Gone::between(old.base(), &base);
+        }
+        for volume in &self.gone.volumes {
+            self.volumes.get(*volume).into_iter().for_each(|volume| volume.note_gone());
+        }
+    }
+
     fn transaction(&self, version: Version, token: Arc<Token>) -> Arc<Transaction> {
         Arc::new(Transaction {
             version,

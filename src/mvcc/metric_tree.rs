@@ -65,8 +65,13 @@ impl MetricTree {
         }
     }
 
-    /// Sets or, with `None`, removes the map of a metric, in the transaction of this version.
-    pub(crate) fn set(&mut self, metric: MetricId, map: Option<Arc<PartitionMap>>, version: Version) {
+    /// Sets or, with `None`, removes the map of a metric, in the transaction of this version. Returns the one that it had.
+    pub(crate) fn set(
+        &mut self,
+        metric: MetricId,
+        map: Option<Arc<PartitionMap>>,
+        version: Version,
+    ) -> Option<Arc<PartitionMap>> {
         while self.height < height_for(metric) {
             if let Some(root) = self.root.take() {
                 let mut children = Slots::new(version);
@@ -93,7 +98,7 @@ impl MetricTree {
         let slot = &mut maps.slots[digit(metric, 0)];
         self.len += u64::from(map.is_some());
         self.len -= u64::from(slot.is_some());
-        *slot = map;
+        std::mem::replace(slot, map)
     }
 
     /// How many metrics it has.

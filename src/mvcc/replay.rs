@@ -111,7 +111,7 @@ impl<'a> Replay<'a> {
             let changes =
                 self.core.lanes[(metric.0 % lanes) as usize].heads.lock().changes(vec![metric], lanes);
             let mut writer = self.core.writer.lock();
-            changes.into_iter().for_each(|(metric, map)| writer.metrics.set(metric, map, version));
+            changes.into_iter().for_each(|(metric, map)| drop(writer.metrics.set(metric, map, version)));
         }
     }
 

@@ -17,10 +17,11 @@
 //! Locks, in the order in which they are taken: the removal of files (over I/O); one for each volume's opening (over I/O); the list of open volumes; a
 //! volume's slot in it. The list of superseded volumes and that of durable folders are taken alone. Dropping a volume takes the last three in memory only.
 //!
-//! Parts: `place` (folders and their names), `store`, `backup` (the same files in another folder), `sweep` (what a database finds in its folder at opening), `volume`, `open_volumes` (which are
+//! Parts: `place` (folders and their names), `store`, `backup` (the same files in another folder), `sweep` (what a database finds in its folder at opening), `volume`, `gone` (how much of a volume is dead), `open_volumes` (which are
 //! kept open). More: `design/sealing.md`.
 
 mod backup;
+mod gone;
 mod open_volumes;
 mod place;
 mod store;

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::BlockVolume;
+use super::gone::Gone;
 use super::open_volumes::Slot;
 use super::place::Place;
 use super::store::VolumeStore;
@@ -31,6 +32,7 @@ pub(crate) struct SealedVolume {
     /// The version that no longer has it. Relaxed: who reads it has the last reference, and sees what former holders did.
     superseded_at: AtomicU64,
     lookups_by_name: AtomicU64,
+    gone: Gone,
     bytes: OnceLock<u64>,
     contents: OnceLock<VolumeContents>,
 }
@@ -68,6 +70,7 @@ impl SealedVolume {
             slot: Arc::default(),
             superseded_at: AtomicU64::new(NEVER),
             lookups_by_name: AtomicU64::new(0),
+            gone: Gone::default(),
             bytes: OnceLock::new(),
             contents: OnceLock::new(),
         }
@@ -130,6 +133,38 @@ impl SealedVolume {
     pub(crate) fn metric_ids(&self) -> Result<Vec<MetricId>> {
         let volume = self.open()?;
         self.supplement(&volume)?.entries().map(|entry| entry.map(|entry| entry.metric)).collect()
+    }
+
+    /// A metric does not name it any more.
+    pub(crate) fn note_gone(&self) {
+        self.gone.note();
+    }
+
+    /// Whether nobody counted yet how many of its metrics are gone.
+    pub(crate) fn is_uncounted(&self) -> bool {
+        self.gone.is_unknown()
+    }
+
+    /// Whether at least half of its metrics may be gone, as far as was noted since they were counted.
+    pub(crate) fn may_be_half_gone(&self) -> bool {
+        self.gone.may_be_half()
+    }
+
+    /// Whether at least half of its metrics are gone: `names_it` tells of each whether it is not. One at a time counts. A volume whose table is
+    /// damaged is not asked about again.
+    ///
+    /// # Errors
+    /// As for [`metric_ids`](SealedVolume::metric_ids), and the same cost.
+    pub(crate) fn is_half_gone(&self, names_it: impl Fn(MetricId) -> bool) -> Result<bool> {
+        let noted = self.gone.noted();
+        let metrics = self.metric_ids().inspect_err(|error| {
+            if error.is_of_data() {
+                self.gone.give_up();
+            }
+        })?;
+        let gone = metrics.iter().filter(|metric| !names_it(**metric)).count();
+        // A table has no more than u32 counts.
+        Ok(self.gone.set(metrics.len() as u32, gone as u32, noted))
     }
 
     /// The sum of the lengths of its files, in bytes.
