@@ -84,7 +84,7 @@ pub(crate) fn run() {
 fn name_of(number: u64) -> String {
     let dice = mixed(number);
     let id = format!(
-        "container_cpu_seconds{{core=\"{:03}\",dc=\"eu-west-{}\",pod=\"pod-{number:010}\",job=\"node{:08}\",rack=\"r{:02}\"}}",
+        "cpu_seconds_total{{core=\"{:03}\",dc=\"eu-west-{}\",pod=\"pod-{number:010}\",job=\"node{:08}\",rack=\"r{:02}\"}}",
         dice % 64,
         dice % 9,
         dice % 100_000_000,
@@ -169,7 +169,7 @@ fn check(db: &Database, alive: &VecDeque<Generation>, hour: u32) {
             let found: Vec<_> = snapshot.range(metric, ..).map(|point| point.expect("sound")).collect();
             let hours = (*born..=hour).step_by(POINT_HOURS as usize);
             let written: Vec<_> = hours.map(|hour| (at(hour), value(metric, hour))).collect();
-            let found: Vec<_> = found.iter().map(|point| (point.timestamp, point.value)).collect();
+            let found: Vec<_> = found.iter().map(|point| (point.at, point.value)).collect();
             assert_eq!(found, written, "{metric}");
         }
     }
