@@ -53,6 +53,35 @@ fn what_is_acknowledged_is_found_and_nothing_else() {
 }
 
 #[test]
+fn backups_beside_the_work_are_checked_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (dir, beside) = (folder.path().join("db"), folder.path().join("beside"));
+    let run = torture(&[&"run", &dir, &"--ops", &"250", &"--beside", &beside]);
+    assert!(run.status.success(), "{run:?}");
+    // A repair of what is sound changes nothing.
+    let again = torture(&[&"run", &dir, &"--ops", &"250", &"--beside", &beside, &"--repair"]);
+    assert!(again.status.success(), "{again:?}");
+    let acks = folder.path().join("acks");
+    fs::write(&acks, [run.stdout, again.stdout].concat()).expect("it is written");
+    let verify = || torture(&[&"verify", &dir, &acks, &"--beside", &beside]);
+    assert_eq!(verify().status.code(), Some(0), "{:?}", verify());
+    let backups: Vec<_> =
+        fs::read_dir(&beside).expect("a folder").map(|entry| entry.expect("listed").path()).collect();
+    assert_eq!(backups.len(), 2, "{backups:?}");
+
+    let db = chronolith::Database::open(&backups[0]).expect("it opens");
+    let metric = db.metric("private/0/0").expect("a metric");
+    db.append(&metric, chronolith::Timestamp::from_secs(12), 34.5).expect("a commit");
+    db.close().expect("it closes");
+    let found = verify();
+    assert_eq!(found.status.code(), Some(1), "{found:?}");
+    assert!(
+        lines(&found).iter().any(|line| line.contains("backup-") || line.contains("backup ")),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn a_point_that_was_not_written_by_the_run_is_found() {
     let folder = tempfile::tempdir().expect("a folder");
     let dir = folder.path().join("db");

@@ -6,6 +6,7 @@
 //!
 //! Tests run the same ops on simulated disks, so the modules below know nothing of the tool: no console, no exit status.
 //!
+//! * `beside`: what is done beside the work: backups, and reading as another process does
 //! * `workload`, `plan`, `random`: which ops there are
 //! * `writer`: commits them; `acks`: what it says of them
 //! * `oracle`, `cells`: what a store must hold
@@ -17,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
-use chronolith::{Database, Error, Options};
+use chronolith::{Database, Error, Options, RepairOptions};
 use serde_json::{Map, Value, json};
 
 use crate::console::{Console, counted};
@@ -26,6 +27,7 @@ use crate::progress::Progress;
 use crate::{ids, open};
 
 mod acks;
+mod beside;
 mod cells;
 mod oracle;
 mod plan;
@@ -68,6 +70,12 @@ pub(crate) struct RunArgs {
     /// How many threads write.
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=256))]
     writers: u32,
+    /// Now and then put a backup into this folder, and read the database as another process would.
+    #[arg(long, value_name = "FOLDER")]
+    beside: Option<PathBuf>,
+    /// Run a repair first, if there is a database.
+    #[arg(long)]
+    repair: bool,
 }
 
 /// `torture verify`
@@ -77,6 +85,9 @@ pub(crate) struct VerifyArgs {
     dir: PathBuf,
     /// The lines that `torture run` printed, of all runs on this directory. JSON objects among them are passed over.
     acks: PathBuf,
+    /// The folder that `torture run --beside` put backups into: they are checked too.
+    #[arg(long, value_name = "FOLDER")]
+    beside: Option<PathBuf>,
 }
 
 /// `torture dump`
@@ -104,6 +115,9 @@ fn work(args: &RunArgs, console: Console) -> Outcome {
         done: Mutex::default(),
         progress: Mutex::new(Progress::beside_output(console, args.ops, "working")),
     };
+    if args.repair {
+        repair(&args.dir, console)?;
+    }
     // If nothing was done yet, there is nothing to go on with.
     let db = run.open()?;
     let mut result = run.once(db);
@@ -115,6 +129,18 @@ fn work(args: &RunArgs, console: Console) -> Outcome {
         result = run.open().and_then(|db| run.once(db));
     }
     run.finish(result)
+}
+
+/// A repair; where there is no database there is nothing to do.
+fn repair(dir: &Path, console: Console) -> Outcome<()> {
+    match RepairOptions::new().made_with(options()).run(dir) {
+        Ok(report) => {
+            console.note(format_args!("repair: {}", counted(report.findings.len() as u64, "finding")));
+            Ok(())
+        }
+        Err(Error::NotADatabase { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// One run of the workload, over all its openings.
@@ -162,8 +188,13 @@ impl Run<'_> {
 
     /// What each thread does.
     fn write(&self, db: &Database, mut writer: Writer) -> Outcome<()> {
+        let beside = self.args.beside.as_deref();
         while let Some(kind) = self.retry(|| writer.step(db, &mut Lines))? {
             *lock(&self.done).entry(kind).or_default() += 1;
+            if let Some(beside) = beside.filter(|_| writer.is_time_for_backup()) {
+                beside::back_up(db, beside, self.console)?;
+                beside::read(&self.args.dir, self.console)?;
+            }
             // Those that wait for a ticket have taken one too.
             let tried = self.tickets.load(Ordering::Relaxed).min(self.args.ops);
             lock(&self.progress).set(tried)?;
@@ -244,11 +275,14 @@ impl Acknowledge for Lines {
 
 fn verify(args: &VerifyArgs, console: Console) -> Outcome {
     let acks = read_acks(&args.acks)?;
-    let found = match open_existing(&args.dir, console)? {
+    let mut found = match open_existing(&args.dir, console)? {
         Some(db) => oracle::violations(&db, &acks).map_err(as_finding)?,
         None if acks.is_empty() => Vec::new(),
         None => vec![format!("{}: no database, but {} acknowledged ops", args.dir.display(), acks.len())],
     };
+    if let Some(beside) = &args.beside {
+        found.extend(beside::violations(beside, &acks)?);
+    }
     let mut out = console.out();
     if console.json {
         out.json(&json!({ "sound": found.is_empty(), "acks": acks.len(), "violations": found }))?;

@@ -145,6 +145,11 @@ impl Writer {
         Writer { seals: true, ..self }
     }
 
+    /// Whether a backup is to be taken after the op that was done last: one of the writers does now and then.
+    pub(crate) fn is_time_for_backup(&self) -> bool {
+        self.writer == 0 && self.next.is_multiple_of(BACKUP_EVERY)
+    }
+
     /// Acknowledges all that was done: everything has been made durable.
     ///
     /// # Errors
@@ -156,6 +161,9 @@ impl Writer {
 
 /// Each so many ops a writer that seals writes a checkpoint too.
 const CHECKPOINT_EVERY: u64 = 16;
+
+/// After each so many of its ops the first writer takes a backup, if there is a place for it.
+const BACKUP_EVERY: u64 = 24;
 
 /// Where acknowledgements go.
 pub(crate) trait Acknowledge {
