@@ -51,6 +51,8 @@ pub enum Bug {
     AbsenceUnchecked,
     /// 14: metadata is compared with what is published, not with what is on its way.
     MetaOnItsWayUnchecked,
+    /// 14: what a checked commit read holds no version until it is compared, so that names leave that it is compared with.
+    ReadsHoldNoVersion,
     /// 15: the log's lock is taken by somebody who holds a lane's.
     LogUnderLane,
     /// 16: a name is called dropped when the drop is published, not when it is sequenced.

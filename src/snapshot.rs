@@ -73,7 +73,11 @@ impl Snapshot {
 
     /// The metric of this ID in a namespace, if it exists here.
     pub fn metric_in(&self, namespace: &Namespace, id: impl AsRef<[u8]>) -> Option<Metric> {
-        self.0.engine.core().names.lookup(namespace, id.as_ref(), |metric| self.contains(metric))
+        self.0
+            .engine
+            .core()
+            .names
+            .lookup(namespace, id.as_ref(), |metric| self.0.transaction.map(metric).is_some())
     }
 
     /// The namespace of this name, if it exists here.

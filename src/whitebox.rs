@@ -176,7 +176,7 @@ impl Model {
         sync: bool,
     ) -> Result<u64> {
         let snapshot = self.snapshot();
-        let mut reads = Reads::new(&snapshot.transaction);
+        let mut reads = Reads::new(&snapshot.transaction, self.core.planted);
         for read in read {
             match *read {
                 Read::Points(metric) => reads.points(&snapshot.transaction, &self.metrics[metric as usize]),
@@ -198,7 +198,7 @@ impl Model {
         drop(snapshot);
         match changes.as_slice() {
             [] => Ok(version),
-            changes => self.core.commit(self.stage(changes)?, sync, Some(&reads)).map(Version::get),
+            changes => self.core.commit(self.stage(changes)?, sync, Some(reads)).map(Version::get),
         }
     }
 
@@ -213,6 +213,11 @@ impl Model {
         let mut staged = self.core.stage();
         staged.point(&metric, at, value)?;
         Ok((metric.id().0, self.core.commit(staged, false, None)?.get()))
+    }
+
+    /// Has the names of dropped metrics leave, as far as nobody sees the metrics any more.
+    pub fn forget_names(&self) {
+        self.core.forget_names();
     }
 
     /// Seals the block from `first` to `last`, by the steps that a database takes, into a volume of the model's own.

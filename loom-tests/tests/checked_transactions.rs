@@ -115,6 +115,37 @@ fn one_makes_it_by_id(bugs: &[Bug]) {
 }
 invariant!(one_of_two_makes_an_id: one_makes_it_by_id; bug_absence_unchecked_id: AbsenceUnchecked, "both made it";);
 
+/// 14: one that is made and dropped meanwhile, and whose name has left as nobody sees it any more, is a conflict too.
+fn what_left_is_seen(bugs: &[Bug]) {
+    let model = Shared::new(Model::new(Setup { metrics: 1, unmade: 1, bugs, ..MEMORY }));
+    let other = {
+        let model = model.clone();
+        thread::spawn(move || {
+            let made = model.commit(&[Put(1, 5, 1.0)], false).expect("it never conflicts");
+            model.commit(&[Drop(1)], false).expect("it never conflicts");
+            model.forget_names();
+            made
+        })
+    };
+    let mut begun = 0;
+    let note = |snapshot: &ModelSnapshot| {
+        begun = snapshot.version();
+        match snapshot.points(1) {
+            Some(_) => Vec::new(),
+            None => vec![Put(0, 5, 1.0)],
+        }
+    };
+    let noted = model.commit_checked(&[Read::Id(1)], note, false);
+    let made = other.join().expect("no panic");
+    match noted {
+        Ok(version) => assert!(version < made || begun >= made, "absent at {version}, made at {made}"),
+        Err(Error::Conflict { .. }) => assert!(begun < made, "nothing changed since {begun}"),
+        Err(error) => panic!("{error}"),
+    }
+}
+invariant!(one_that_left_is_not_overlooked: what_left_is_seen;
+    bug_reads_hold_no_version: ReadsHoldNoVersion, "absent at";);
+
 /// 14: a metric that is read and dropped meanwhile is a conflict.
 fn drops_are_seen(bugs: &[Bug]) {
     let model = Shared::new(Model::new(Setup { lanes: 2, metrics: 2, bugs, ..MEMORY }));

@@ -98,10 +98,9 @@ impl Checkpointer {
             }
             let base = numbers.base(entry.base).cloned().unwrap_or_default();
             let namespace = NamespaceId(entry.namespace);
-            let tags = record.tags()?;
+            let own_tags = record.own_tags()?;
             named += 1;
-            restore.metric(record.metric, namespace, record.id, tags, entry.created, base)?;
-            Ok(())
+            restore.metric(record.metric, namespace, record.id, own_tags.as_ref(), entry.created, base)
         })?;
         if named != metrics {
             return Err(pages.damaged(roots.metrics, "a metric whose name is not in the names file"));

@@ -182,9 +182,8 @@ impl Checkpointer {
                         entry.encode(bytes);
                     }
                     None => {
-                        let gone = before.and_then(|_| core.names.metric_by_id(MetricId(id)));
-                        if let Some(gone) = gone.filter(|_| !rewrites) {
-                            dead_names += NamesFile::record_bytes(gone.name(), gone.tag_list());
+                        if let Some(gone) = before.filter(|_| !rewrites) {
+                            dead_names += names.record_bytes_at(gone.name);
                         }
                         bytes.fill(0);
                     }

@@ -61,9 +61,8 @@ impl Engine {
         let freezes = self.core.freezes();
         for (id, map) in transaction.metrics.iter() {
             if !freezes.is_empty()
-                && let Some(metric) = self.core.names.metric_by_id(id)
+                && let Some(of) = self.core.names.group_of(id)
             {
-                let of = (metric.namespace().id(), metric.shard());
                 let own = freezes.iter().filter(|(namespace, shard, _)| (*namespace, *shard) == of);
                 stats.frozen_partitions += frozen(map, own.map(|(.., freeze)| freeze));
             }

@@ -199,7 +199,7 @@ impl Engine {
         &self,
         staged: Staged,
         durability: Durability,
-        reads: Option<&Reads>,
+        reads: Option<Reads>,
     ) -> Result<Version> {
         self.check_writable()?;
         self.await_memory(staged.has_points())?;

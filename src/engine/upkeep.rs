@@ -112,6 +112,7 @@ impl Engine {
     /// Does what is due, as far as it goes, and asks for the next look. The waits between looks begin when this one has ended.
     pub(super) fn look_after(engine: &Arc<Self>, now: impl Fn() -> Timestamp) -> Result<()> {
         engine.begin_look();
+        engine.core.forget_names();
         let work = || Engine::seal_due(engine, now());
         let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
             engine.look_failed(now(), panic_message(&*panic));

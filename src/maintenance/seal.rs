@@ -172,11 +172,18 @@ fn write(
     let mut writer = None;
     let mut written = Written::default();
     let mut stream = Vec::new();
-    for metric in snapshot.metrics() {
-        let is_in = metric.namespace() == &block.namespace && metric.shard() == block.shard;
-        let Some(map) = snapshot.transaction().map(metric.id()).filter(|_| is_in) else { continue };
+    let group = (block.namespace.id(), block.shard);
+    for (id, map) in snapshot.transaction().metrics.iter() {
+        if core.names.group_of(id) != Some(group) {
+            continue;
+        }
+        let content = content(map, block.cover);
+        if matches!(content, Content::Nothing) {
+            continue;
+        }
+        let Some(metric) = core.names.metric_by_id(id) else { continue };
         stream.clear();
-        let statistics = match content(map, block.cover) {
+        let statistics = match content {
             Content::Nothing => continue,
             Content::Volume(id) => match copy(snapshot, id, &metric, &mut stream)? {
                 Some(statistics) => statistics,

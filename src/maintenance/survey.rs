@@ -37,10 +37,12 @@ impl Survey {
         let sealed = SealedBlocks::new(transaction);
         let mut survey = Survey::default();
         for (id, map) in transaction.metrics.iter() {
-            let Some(metric) = core.names.metric_by_id(id).filter(|_| !map.layers().is_empty()) else {
+            if map.layers().is_empty() {
                 continue;
-            };
-            let (namespace, shard) = (metric.namespace(), metric.shard());
+            }
+            let Some((namespace, shard)) = core.names.group_of(id) else { continue };
+            let named = |known: &&Namespace| known.id() == namespace;
+            let Some(namespace) = transaction.namespaces.iter().find(named) else { continue };
             let block_ns = namespace.options().block_ns;
             for layer in map.layers() {
                 let (block, volume) = map.base().around(layer.cover.first);

@@ -16,7 +16,7 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use crate::error::{Error, Result};
-use crate::names::{MetricId, Names};
+use crate::names::{Metric, MetricId, Names};
 use crate::planted::{Bug, Planted};
 use crate::sealed::{SealedVolume, VolumeId, VolumeStore};
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -34,6 +34,9 @@ use super::record::{Command, Commands};
 use super::staging::{Record, Section, Staged};
 use super::transaction::{Meta, Token, Transaction, Version};
 use super::volumes::VolumeTable;
+
+/// When so many metrics are dropped whose names have not left, who drops more sees to it.
+const WAITING_NAMES: usize = 1_024;
 
 /// Where records are made durable. Calls of one method never overlap (`extend` and `write` may).
 pub(crate) trait Journal: Debug + Send + Sync {
@@ -285,8 +288,9 @@ impl Core {
     /// [`Error::Closed`], [`Error::Conflict`], [`Error::MetricDropped`], [`Error::DiskFull`] and other failures to make space: nothing
     /// happened.
     /// [`Error::Stopped`]: not visible until reopened; afterwards there entirely or not at all.
-    pub(crate) fn commit(&self, mut staged: Staged, sync: bool, reads: Option<&Reads>) -> Result<Version> {
+    pub(crate) fn commit(&self, mut staged: Staged, sync: bool, reads: Option<Reads>) -> Result<Version> {
         let sync = sync && self.journal.is_some();
+        let may_drop = !staged.drops.is_empty();
         let record = staged.seal();
         let cost = self.journal.as_ref().map_or(0, |journal| journal.cost(record.bytes.len()));
         let commit = Arc::new(Commit { record, changes: Mutex::new(Vec::new()) });
@@ -294,14 +298,14 @@ impl Core {
         // Looked at here, where nobody waits, so that there is rarely anything to look at under the lock.
         if let Err(dropped) = self.check_dropped(&mut staged, &commit.record) {
             // Who read the metric hears of a conflict, as he does when it is dropped a moment later.
-            let conflict = reads.map(|reads| self.validate(self.log.lock(), reads).map(drop));
+            let conflict = reads.map(|reads| self.validate(self.log.lock(), &reads).map(drop));
             return Err(conflict.and_then(Result::err).unwrap_or(dropped));
         }
-        if let Some(reads) = reads {
+        if let Some(reads) = &reads {
             self.drain_read(reads);
         }
         let lanes = LaneSet::of(&commit.record.sections);
-        let mut log = self.reserve(&mut staged, &commit, cost, reads)?;
+        let mut log = self.reserve(&mut staged, &commit, cost, reads.as_ref())?;
         log.seq = log.seq.next();
         let version = log.seq;
         self.sequence_names(&staged, version);
@@ -320,6 +324,8 @@ impl Core {
             self.push_slices(&commit, version);
             drop(log);
         }
+        // It was compared: names that it may have looked for need not stay any longer.
+        drop(reads);
 
         let on_panic = OnPanic::new(self, Log::stop);
         self.apply(&commit, version);
@@ -334,7 +340,27 @@ impl Core {
             log.stop(self.planted);
         }
         log.mark_applied(version, lanes, self.planted);
-        self.monitor(log, version, sync)
+        let committed = self.monitor(log, version, sync);
+        if may_drop && self.names.dropped() >= WAITING_NAMES {
+            self.forget_names();
+        }
+        committed
+    }
+
+    /// Has the names of dropped metrics leave the dictionary, as far as nobody can ask for them any more: every transaction that somebody holds, and every later one, is of a
+    /// version that has the drop.
+    pub(crate) fn forget_names(&self) {
+        if self.names.dropped() > 0 {
+            let oldest = self.oldest_live();
+            while self.names.forget_dropped(oldest) {}
+        }
+    }
+
+    /// The oldest version that somebody reads or read for a commit that is not yet sequenced; the published one if there is none.
+    fn oldest_live(&self) -> Version {
+        let writer = self.writer.lock();
+        let mut live = writer.tokens.iter().filter(|(_, token)| count(token) > 1);
+        live.next().or(writer.tokens.last()).map_or(Version(0), |(version, _)| *version)
     }
 
     /// Makes all commits so far durable, or with `sync == false` hands them to the operating system.
@@ -512,8 +538,8 @@ impl Core {
         if drops == staged.drops_seen {
             return Ok(());
         }
-        if let Some(metric) = staged.written(record, &self.names).iter().find(|metric| metric.is_dropped()) {
-            return Err(Error::MetricDropped(metric.to_string()));
+        if let Some(metric) = staged.written(record, &self.names).dropped() {
+            return Err(Error::MetricDropped(metric));
         }
         staged.drops_seen = drops;
         Ok(())
@@ -524,10 +550,10 @@ impl Core {
         staged.namespaces.iter().for_each(|namespace| namespace.set_created());
         staged.creates.iter().for_each(|metric| metric.set_created(version));
         // What nobody has made cannot be dropped, and its handles stay good.
-        let drops = if self.planted.has(Bug::DropAtPublication) { &[] } else { staged.drops.as_slice() };
-        for metric in drops.iter().filter(|metric| metric.is_created()) {
-            metric.set_dropped();
-            self.drops.fetch_add(1, Ordering::Release);
+        let mut drops = staged.drops.iter().filter(|metric| metric.is_created()).map(Metric::id).peekable();
+        if drops.peek().is_some() && !self.planted.has(Bug::DropAtPublication) {
+            let dropped = self.names.set_dropped(drops, version);
+            self.drops.fetch_add(dropped, Ordering::Release);
         }
     }
 
@@ -731,7 +757,7 @@ impl Core {
         for InFlight { commit, .. } in commits {
             for (metric, map) in commit.changes.lock().drain(..) {
                 if map.is_none() && self.planted.has(Bug::DropAtPublication) {
-                    self.names.metric_by_id(metric).iter().for_each(crate::names::Metric::set_dropped);
+                    self.names.set_dropped(std::iter::once(metric), to);
                     self.drops.fetch_add(1, Ordering::Release);
                 }
                 writer.set(metric, map, to);
@@ -880,7 +906,8 @@ impl Writer {
     /// `own` are not readers.
     fn sweep_tokens(&mut self, retired: &Arc<Transaction>, own: usize) -> Vec<Version> {
         self.tokens.retain(|(version, token)| match *version == retired.version {
-            true => count(retired) > own,
+            // Whoever made a list of what he read holds the token longer than the transaction. In this order: he takes it first.
+            true => count(retired) > own || count(token) > 2,
             false => count(token) > 1,
         });
         self.tokens.iter().map(|(version, _)| *version).collect()

@@ -243,7 +243,7 @@ mod tests {
     use super::super::record::{Commands, SectionWriter};
     use super::super::window::Window;
     use super::*;
-    use crate::names::{MetricId, Names, NamespaceId, NamespaceOptions, Tags};
+    use crate::names::{MetricId, Names, NamespaceId, NamespaceOptions};
     use crate::planted::Planted;
 
     /// The metric `m`, in blocks of 10 nanoseconds.
@@ -273,8 +273,7 @@ mod tests {
         let default = context.names.namespace_by_id(NamespaceId(0)).expect("there from the beginning");
         context.names.metric(&default, b"m").expect("valid");
         let mut heads = Heads::default();
-        let create =
-            Command::Create { metric: METRIC, namespace: NamespaceId(0), name: b"m", tags: Tags::none() };
+        let create = Command::Create { metric: METRIC, namespace: NamespaceId(0), name: b"m", tags: None };
         heads.apply(create, context, &mut Vec::new());
         heads
     }

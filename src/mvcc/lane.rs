@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::names::{Metric, MetricId, Names, Namespace, NamespaceId};
+use crate::names::{MetricId, Names, Namespace, NamespaceId};
 use crate::planted::{Bug, Planted};
 use crate::sync::{Arc, Mutex};
 
@@ -103,8 +103,8 @@ impl Heads {
                     && let Some(group) = self.group_of(metric, context.names)
                 {
                     changed.push(metric);
-                    self.heads.put(place, Head::new(group, context.version));
-                    let group = &mut self.groups[group as usize];
+                    self.heads.put(place, Head::new(group as u32, context.version));
+                    let group = &mut self.groups[group];
                     if !group.freezes.is_empty() {
                         group.made.insert(metric, context.version);
                     }
@@ -126,23 +126,30 @@ impl Heads {
     }
 
     /// Puts back a metric as a checkpoint had it.
-    pub(super) fn restore(&mut self, metric: &Metric, lanes: u32, version: Version, map: Arc<PartitionMap>) {
-        let place = (metric.id().0 / lanes) as usize;
-        let group = self.group_at(metric.namespace(), metric.shard()) as u32;
+    pub(super) fn restore(
+        &mut self,
+        metric: MetricId,
+        (namespace, shard): (NamespaceId, u32),
+        context: &Applying<'_>,
+        map: Arc<PartitionMap>,
+    ) {
+        let Some(group) = self.group_at(namespace, shard, context.names) else { return };
+        let place = (metric.0 / context.lanes) as usize;
         self.heads.take(place);
-        self.heads.put(place, Head::restored(group, version, map));
+        self.heads.put(place, Head::restored(group as u32, context.version, map));
     }
 
     /// Puts back a freeze that a checkpoint had. In the order of versions.
     pub(super) fn restore_freeze(&mut self, namespace: &Namespace, shard: u32, freeze: Freeze) {
-        let place = self.group_at(namespace, shard);
+        let place = self.group_in(namespace, shard);
         self.groups[place].freezes.push(freeze);
     }
 
     /// Puts back that a metric was made since there is a freeze of its group.
-    pub(super) fn restore_made(&mut self, metric: &Metric, version: Version) {
-        let place = self.group_at(metric.namespace(), metric.shard());
-        self.groups[place].made.insert(metric.id(), version);
+    pub(super) fn restore_made(&mut self, metric: MetricId, names: &Names, version: Version) {
+        if let Some(place) = self.group_of(metric, names) {
+            self.groups[place].made.insert(metric, version);
+        }
     }
 
     /// Metrics made since there are freezes of their group, and when.
@@ -175,13 +182,22 @@ impl Heads {
     }
 
     /// The place of the group that a new metric belongs to; none if nobody named it.
-    fn group_of(&mut self, metric: MetricId, names: &Names) -> Option<u32> {
-        let metric = names.metric_by_id(metric)?;
-        Some(self.group_at(metric.namespace(), metric.shard()) as u32)
+    fn group_of(&mut self, metric: MetricId, names: &Names) -> Option<usize> {
+        let (namespace, shard) = names.group_of(metric)?;
+        self.group_at(namespace, shard, names)
+    }
+
+    /// The place of a group; none if there is no such namespace.
+    fn group_at(&mut self, namespace: NamespaceId, shard: u32, names: &Names) -> Option<usize> {
+        let is_it = |group: &Group| group.namespace == namespace && group.shard == shard;
+        match self.groups.iter().position(is_it) {
+            Some(place) => Some(place),
+            None => Some(self.group_in(&names.namespace_by_id(namespace)?, shard)),
+        }
     }
 
     /// The place of a group, which is made if this is the first that is heard of it.
-    fn group_at(&mut self, namespace: &Namespace, shard: u32) -> usize {
+    fn group_in(&mut self, namespace: &Namespace, shard: u32) -> usize {
         let is_it = |group: &Group| group.namespace == namespace.id() && group.shard == shard;
         self.groups.iter().position(is_it).unwrap_or_else(|| {
             let window = Window::new(namespace.options().block_ns);
@@ -198,7 +214,7 @@ impl Heads {
         if let Some(namespace) = context.names.namespace_by_id(namespace)
             && !context.planted.has(Bug::NoFreeze)
         {
-            let place = self.group_at(&namespace, shard);
+            let place = self.group_in(&namespace, shard);
             let group = &mut self.groups[place];
             group.freezes.retain(|freeze| !block.overlaps(freeze.block));
             group.freezes.push(Freeze { block, version: context.version });

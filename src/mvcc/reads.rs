@@ -9,17 +9,19 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::names::{Metric, MetricId, Namespace, NamespaceId};
-use crate::planted::{Bug, PANIC_KEY};
+use crate::planted::{Bug, PANIC_KEY, Planted};
 use crate::sync::{Arc, MutexGuard};
 
 use super::commit::{Core, Log, OnPanic};
-use super::transaction::{Meta, Transaction, Version};
+use super::transaction::{Meta, Token, Transaction, Version};
 
 /// What a transaction read. Ordered, so that equal reads are validated in the same order.
 #[derive(Debug)]
 pub(crate) struct Reads {
     /// The snapshot that all was read in.
     snapshot: Version,
+    /// The snapshot's version counts as read, as long as this is not compared: names that were dropped since do not leave.
+    _token: Option<Arc<Token>>,
     /// The snapshot's metadata: it costs no more than a reference, and keeps none of the rest alive.
     meta: Arc<Meta>,
     metrics: BTreeMap<MetricId, (Metric, Seen)>,
@@ -48,9 +50,10 @@ struct Conflict {
 
 impl Reads {
     /// Nothing read yet.
-    pub(crate) fn new(snapshot: &Transaction) -> Self {
+    pub(crate) fn new(snapshot: &Transaction, planted: Planted) -> Self {
         Reads {
             snapshot: snapshot.version,
+            _token: (!planted.has(Bug::ReadsHoldNoVersion)).then(|| snapshot.token.clone()),
             meta: snapshot.meta.clone(),
             metrics: BTreeMap::new(),
             absent: BTreeMap::new(),

@@ -4,7 +4,7 @@
 //! dropped. A record that contradicts the ones before it is refused; but where a salvage lost records, which shows as a gap in the versions, what
 //! they named gets a substitute, the same at every replay, and is reported.
 
-use crate::names::{Metric, MetricId, NamespaceId, NamespaceOptions, Tags};
+use crate::names::{Metric, MetricId, NamespaceId, NamespaceOptions};
 
 use super::commit::Core;
 use super::marks::LiveVersions;
@@ -125,6 +125,8 @@ impl<'a> Replay<'a> {
         unfinished.retain(|volume| !table.volumes.iter().any(|other| other.block().is_after(volume)));
         let mut log = core.log.lock();
         (log.seq, log.durable, log.published) = (version, version, version);
+        drop(log);
+        core.forget_names();
         Replayed { points, substitutes, unfinished }
     }
 
@@ -179,20 +181,19 @@ impl<'a> Replay<'a> {
                 if self.has_gaps {
                     self.drop_predecessors(*metric, *namespace, name, version, changed);
                 }
-                if !self.core.names.restore_metric(*metric, *namespace, name, tags.clone(), version) {
-                    return Err(CONTRADICTION);
-                }
+                let names = &self.core.names;
+                names
+                    .restore_metric(*metric, *namespace, name, tags.as_ref(), version)
+                    .ok_or(CONTRADICTION)?;
             }
             Command::Drop { metric } => {
-                if let Some(metric) = self.core.names.metric_by_id(*metric) {
-                    metric.set_dropped();
-                }
+                self.core.names.set_dropped(std::iter::once(*metric), version);
             }
             Command::Point { metric, .. }
             | Command::Columns { metric, .. }
             | Command::Streams { metric, .. }
             | Command::Annotated { metric, .. } => {
-                if self.core.names.metric_by_id(*metric).is_none() {
+                if self.core.names.group_of(*metric).is_none() {
                     self.substitute_metric(*metric, version, changed)?;
                 }
             }
@@ -294,9 +295,9 @@ impl<'a> Replay<'a> {
         }
         let name = format!("salvaged-metric-{}", metric.0);
         let namespace = NamespaceId(0);
-        self.core.names.restore_metric(metric, namespace, name.as_bytes(), Tags::none(), version);
+        self.core.names.restore_metric(metric, namespace, name.as_bytes(), None, version);
         self.substitute_metrics.extend(self.core.names.metric_by_id(metric).map(|metric| (metric, version)));
-        let create = Command::Create { metric, namespace, name: name.as_bytes(), tags: Tags::none() };
+        let create = Command::Create { metric, namespace, name: name.as_bytes(), tags: None };
         self.apply(create, version, changed);
         self.substitutes.push(format!("the ID of metric {} is lost; it is now {name}", metric.0));
         Ok(())
@@ -330,7 +331,7 @@ impl<'a> Replay<'a> {
     ) {
         for older in self.core.names.ids_of(namespace, name) {
             if older.id() != metric && !older.is_dropped() {
-                older.set_dropped();
+                self.core.names.set_dropped(std::iter::once(older.id()), version);
                 self.apply(Command::Drop { metric: older.id() }, version, changed);
                 self.substitutes
                     .push(format!("metric {} ({older}) was dropped by a lost commit", older.id().0));

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 
 use smallvec::SmallVec;
 
-use crate::names::{Metric, MetricId, NamespaceId, NamespaceOptions, Tags};
+use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
 use crate::sealed::BlockVolume;
 use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
@@ -15,6 +15,7 @@ use crate::sync::atomic::Ordering;
 use super::base::BaseRef;
 use super::commit::Core;
 use super::lane::Freeze;
+use super::marks::LiveVersions;
 use super::partition::{PartitionRef, PartitionState};
 use super::partition_map::{Cover, Layer, PartitionMap};
 use super::record::Command;
@@ -87,21 +88,18 @@ impl<'a> Restore<'a> {
         self.core.names.reserve(metrics);
     }
 
-    /// A metric with its sealed blocks, and the version that made it.
+    /// A metric with its sealed blocks, its tags if the ID does not say them, and the version that made it.
     pub(crate) fn metric(
         &self,
         id: MetricId,
         namespace: NamespaceId,
         name: &[u8],
-        tags: Tags,
+        own_tags: Option<&Tags>,
         created: Version,
         base: BaseRef,
-    ) -> Result<Metric, Refused> {
-        let Core { names, lanes, .. } = &*self.core;
-        if !names.restore_metric(id, namespace, name, tags, created) {
-            return Err("metrics that contradict each other");
-        }
-        let metric = names.metric_by_id(id).ok_or("a metric without a name")?;
+    ) -> Result<(), Refused> {
+        let shard = self.core.names.restore_metric(id, namespace, name, own_tags, created);
+        let shard = shard.ok_or("metrics that contradict each other")?;
         let mut shared = self.shared.borrow_mut();
         let map = match &*shared {
             Some(map) if map.base().is(&base) => map.clone(),
@@ -110,16 +108,24 @@ impl<'a> Restore<'a> {
                 shared.insert(map).clone()
             }
         };
-        let count = lanes.len() as u32;
-        lanes[(id.0 % count) as usize].heads.lock().restore(&metric, count, self.version, map);
-        Ok(metric)
+        self.put_head(id, (namespace, shard), map);
+        Ok(())
+    }
+
+    fn put_head(&self, id: MetricId, group: (NamespaceId, u32), map: Arc<PartitionMap>) {
+        let lane = id.0 % self.core.lanes.len() as u32;
+        let live = LiveVersions::default();
+        let context = self.core.applying(self.version, lane, &live);
+        self.core.lanes[lane as usize].heads.lock().restore(id, group, &context, map);
     }
 
     /// What a metric has in memory.
     pub(crate) fn layers(&self, state: MetricState) -> Result<(), Refused> {
         let Core { names, lanes, .. } = &*self.core;
-        let metric = names.metric_by_id(state.metric).ok_or("points of a metric that there is not")?;
-        let window = Window::new(metric.namespace().options().block_ns);
+        let id = state.metric;
+        let group = names.group_of(id).ok_or("points of a metric that there is not")?;
+        let namespace = names.namespace_by_id(group.0).ok_or("points of a metric that there is not")?;
+        let window = Window::new(namespace.options().block_ns);
         let restored = |state| PartitionRef::restored(state, window, self.version, self.core.memory());
         let partitions =
             state.partitions.into_iter().map(restored).collect::<Result<Vec<PartitionRef>, Refused>>()?;
@@ -130,10 +136,11 @@ impl<'a> Restore<'a> {
         let layers = state.layers.into_iter().map(layer).collect::<Option<SmallVec<_>>>();
         let layers = layers.ok_or("a layer of a partition that there is not")?;
         let count = lanes.len() as u32;
-        let mut heads = lanes[(metric.id().0 % count) as usize].heads.lock();
-        let head = heads.head(metric.id(), count).ok_or("points of a metric that there is not")?;
-        let map = Arc::new(PartitionMap::restored(head.map().base().clone(), layers)?);
-        heads.restore(&metric, count, self.version, map);
+        let heads = lanes[(id.0 % count) as usize].heads.lock();
+        let head = heads.head(id, count).ok_or("points of a metric that there is not")?;
+        let base = head.map().base().clone();
+        drop(heads);
+        self.put_head(id, group, Arc::new(PartitionMap::restored(base, layers)?));
         Ok(())
     }
 
@@ -150,10 +157,8 @@ impl<'a> Restore<'a> {
 
     /// A metric that was made, at this version, since there is a freeze of its shard. One that does not exist any more is passed over.
     pub(crate) fn made(&self, metric: MetricId, version: Version) {
-        if let Some(metric) = self.core.names.metric_by_id(metric) {
-            let lanes = &self.core.lanes;
-            lanes[metric.id().0 as usize % lanes.len()].heads.lock().restore_made(&metric, version);
-        }
+        let Core { names, lanes, .. } = &*self.core;
+        lanes[metric.0 as usize % lanes.len()].heads.lock().restore_made(metric, names, version);
     }
 
     /// Publishes it all. Numbers of metrics below `next_metric` are not given out again.

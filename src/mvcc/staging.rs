@@ -47,12 +47,30 @@ pub(crate) struct Staged {
     dropped: HashSet<MetricId, RandomState>,
     /// How many drops had been sequenced when staging began, or when it was last seen that none concerns this.
     pub(crate) drops_seen: u64,
+    /// Metrics that nobody had made when something of them was to be deleted: as long as somebody has a handle, their names do not leave.
+    unmade: Vec<Metric>,
     /// The metrics it has commands for, each once. Only if somebody had to know.
-    written: Option<Vec<Metric>>,
+    written: Option<Written>,
     has_points: bool,
     /// What is staged, in bytes, and how much may be.
     bytes: usize,
     bytes_max: usize,
+}
+
+/// The metrics that a transaction writes to.
+#[derive(Debug)]
+pub(crate) struct Written {
+    metrics: Vec<Metric>,
+    /// One whose name has left, as it was dropped since its command was staged.
+    gone: Option<MetricId>,
+}
+
+impl Written {
+    /// What one is called that is dropped.
+    pub(crate) fn dropped(&self) -> Option<String> {
+        let gone = || self.gone.map(|id| format!("metric {}", id.0));
+        self.metrics.iter().find(|metric| metric.is_dropped()).map(Metric::to_string).or_else(gone)
+    }
 }
 
 /// A commit's record: one piece of bytes, and which part of it is whose.
@@ -110,6 +128,7 @@ impl Staged {
             created: HashSet::default(),
             dropped: HashSet::default(),
             drops_seen,
+            unmade: Vec::new(),
             written: None,
             has_points: false,
             bytes: 0,
@@ -181,7 +200,11 @@ impl Staged {
     }
 
     pub(crate) fn delete(&mut self, metric: &Metric, range: Cover) -> Result<()> {
-        self.write(metric, Making::Never, |section| section.delete(metric.id(), range.first, range.last))
+        self.write(metric, Making::Never, |section| section.delete(metric.id(), range.first, range.last))?;
+        if !metric.is_created() {
+            self.unmade.push(metric.clone());
+        }
+        Ok(())
     }
 
     pub(crate) fn drop_metric(&mut self, metric: &Metric) -> Result<()> {
@@ -293,7 +316,7 @@ impl Staged {
             self.create_namespace(namespace)?;
         }
         let section = &mut self.sections[place].1;
-        section.create(metric.id(), namespace.id(), metric.name(), metric.tag_list());
+        section.create(metric.id(), namespace.id(), metric.name(), metric.own_tags());
         self.created.insert(metric.id());
         self.creates.push(metric.clone());
         Ok(())
@@ -341,7 +364,7 @@ impl Staged {
 
     /// The metrics that the record sealed of this has commands for. The first time this reads the record, which takes long if it is
     /// large.
-    pub(crate) fn written(&mut self, record: &Record, names: &Names) -> &[Metric] {
+    pub(crate) fn written(&mut self, record: &Record, names: &Names) -> &Written {
         self.written.get_or_insert_with(|| {
             let commands = Commands::new(&record.bytes).map_while(Result::ok);
             let mut ids: Vec<MetricId> = Vec::new();
@@ -352,7 +375,14 @@ impl Staged {
             }
             ids.sort_unstable();
             ids.dedup();
-            ids.into_iter().filter_map(|id| names.metric_by_id(id)).collect()
+            let (mut metrics, mut gone) = (Vec::new(), None);
+            for id in ids {
+                match names.metric_by_id(id) {
+                    Some(metric) => metrics.push(metric),
+                    None => gone = Some(id),
+                }
+            }
+            Written { metrics, gone }
         })
     }
 
@@ -514,7 +544,7 @@ mod tests {
         staged.put_meta(b"k", b"v").expect("staged");
         let record = staged.seal();
         assert!(!staged.knows_written());
-        assert_eq!(staged.written(&record, &names), [metrics[0].clone(), metrics[2].clone()]);
+        assert_eq!(staged.written(&record, &names).metrics, [metrics[0].clone(), metrics[2].clone()]);
         assert!(staged.knows_written());
     }
 }

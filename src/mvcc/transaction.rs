@@ -46,7 +46,6 @@ pub(crate) struct Transaction {
     pub(crate) volumes: Arc<VolumeTable>,
     pub(crate) meta: Arc<Meta>,
     /// Alive as long as this transaction is: see [`Token`].
-    #[expect(dead_code, reason = "only its reference count is read")]
     pub(crate) token: Arc<Token>,
     /// Lets a model see when this is freed.
     #[cfg(loom)]

@@ -245,9 +245,11 @@ impl NamesFile {
         self.written + self.buffer.len() as u64
     }
 
-    /// Bytes that the record of a name takes.
-    pub(crate) fn record_bytes(id: &[u8], tags: &Tags) -> u64 {
-        (FIXED_BYTES + id.len() + tags.encoded().len()) as u64
+    /// Bytes that the record at an offset takes, for who counts those of names that are gone: 0 if it is unreadable.
+    pub(crate) fn record_bytes_at(&self, offset: u64) -> u64 {
+        let mut front = [0; FRONT_BYTES];
+        let read = self.file.read_at(offset, &mut front).is_ok_and(|read| read == FRONT_BYTES);
+        record_len(&front).filter(|_| read).map_or(0, |len| len as u64)
     }
 
     /// The folder of a database's names files.
@@ -284,6 +286,14 @@ impl<'a> NameRecord<'a> {
     /// What is wrong with them.
     pub(crate) fn tags(&self) -> std::result::Result<Tags, &'static str> {
         Tags::decode(self.tags)
+    }
+
+    /// Its tags, if they are not those that the ID says.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub(crate) fn own_tags(&self) -> std::result::Result<Option<Tags>, &'static str> {
+        Tags::decode_unless_said_by(self.tags, self.id)
     }
 
     /// The record whose bytes begin at an offset.
@@ -459,7 +469,7 @@ mod tests {
         let mut found = Vec::new();
         file.scan(|offset, record| {
             let name = (record.metric.0, record.namespace.0, record.id.to_vec(), record.tags()?);
-            assert_eq!(record.bytes, NamesFile::record_bytes(&name.2, &name.3));
+            assert_eq!(record.bytes, file.record_bytes_at(offset));
             found.push((offset, name));
             Ok(())
         })?;

@@ -3,29 +3,45 @@
 //! A dictionary beside the transaction. Naming a metric only *interns* it: it gets an id, but exists from the first commit that
 //! writes or creates it, and in a snapshot iff the snapshot's tree has it.
 //!
+//! * [`state`]: what the dictionary's lock guards: which ids a name has, and when names leave.
+//! * [`table`]: from a hash to an id.
+//! * [`pages`]: what is known of an id.
+//! * [`metric`]: handles, made when they are asked for, and the states that they share with the dictionary.
+//! * [`file`] and [`salvage`]: names on disk.
+//!
 //! Invariants
 //! * An id is given once, and its name, tags and namespace never change.
-//! * A name keeps every id it ever had, newest first: a snapshot resolves it to the one that is in its own tree.
+//! * A name keeps every id it ever had, newest first, as long as a transaction may have one of them in its tree: a snapshot resolves it to the one that
+//!   is in its own.
 //! * `dropped` is set when the drop is sequenced, under the log's lock: from then on the name resolves to a new id, and no write
 //!   through the old handle is sequenced.
+//! * Handles are good without the dictionary: a name that left does not come back under its old id.
 
 mod file;
+mod metric;
+mod pages;
 mod salvage;
+mod state;
+mod table;
 mod tags;
 
 use std::fmt;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::hash::{Hash, Hasher};
 
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use smallvec::SmallVec;
 
 use crate::error::{Error, Result};
 use crate::fileset::Sharding;
 use crate::mvcc::transaction::Version;
-use crate::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use crate::sync::atomic::{AtomicBool, Ordering};
 use crate::sync::{Arc, Mutex};
 
+use state::{Key, State};
+use table::NO_ID;
+
 pub(crate) use file::{FOLDER, NameRecord, NamesFile};
+pub use metric::Metric;
 pub(crate) use tags::Tags;
 
 /// The longest metric ID, in bytes.
@@ -136,158 +152,20 @@ impl fmt::Display for Namespace {
     }
 }
 
-/// A metric: a cheap handle that is good for writing and reading, on any thread. Two handles are equal if they stand for the same
-/// metric of the same database; a name that was dropped and made again is another metric.
-#[derive(Clone)]
-pub struct Metric(Arc<MetricInfo>);
-
-struct MetricInfo {
-    database: u64,
-    id: MetricId,
-    /// Follows from the name and the namespace's options.
-    shard: u32,
-    namespace: Namespace,
-    name: Box<[u8]>,
-    tags: Tags,
-    /// The version of the first commit that makes it, once that has been sequenced; 0 before.
-    created: AtomicU64,
-    /// Whether a commit that drops it has been sequenced.
-    dropped: AtomicBool,
-}
-
-impl Metric {
-    /// Its number.
-    pub fn id(&self) -> MetricId {
-        self.0.id
-    }
-
-    /// The metric ID: canonical `name{key="value",..}` if it has tags, otherwise any bytes. Unique in its namespace.
-    pub fn name(&self) -> &[u8] {
-        &self.0.name
-    }
-
-    /// Its tags, sorted by key; none for an ID that is not in the canonical form.
-    pub fn tags(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
-        self.0.tags.iter()
-    }
-
-    /// The namespace it belongs to.
-    pub fn namespace(&self) -> &Namespace {
-        &self.0.namespace
-    }
-
-    pub(crate) fn tag_list(&self) -> &Tags {
-        &self.0.tags
-    }
-
-    /// Which of its namespace's shards it belongs to.
-    pub(crate) fn shard(&self) -> u32 {
-        self.0.shard
-    }
-
-    pub(crate) fn belongs_to(&self, database: u64) -> bool {
-        self.0.database == database
-    }
-
-    pub(crate) fn is_created(&self) -> bool {
-        self.created() != Version(0)
-    }
-
-    pub(crate) fn is_dropped(&self) -> bool {
-        self.0.dropped.load(Ordering::Acquire)
-    }
-
-    /// The version of the first commit that made it; 0 if none did.
-    pub(crate) fn created(&self) -> Version {
-        Version(self.0.created.load(Ordering::Acquire))
-    }
-
-    /// Notes that the commit of this version makes it, unless one before did. For the log's critical section.
-    pub(crate) fn set_created(&self, version: Version) {
-        if !self.is_created() {
-            self.0.created.store(version.0, Ordering::Release);
-        }
-    }
-
-    /// For the log's critical section.
-    pub(crate) fn set_dropped(&self) {
-        self.0.dropped.store(true, Ordering::Release);
-    }
-}
-
-impl PartialEq for Metric {
-    fn eq(&self, other: &Self) -> bool {
-        (self.0.database, self.0.id) == (other.0.database, other.0.id)
-    }
-}
-
-impl Eq for Metric {}
-
-impl Hash for Metric {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (self.0.database, self.0.id).hash(state);
-    }
-}
-
-impl fmt::Debug for Metric {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Metric({}: {self})", self.0.id.0)
-    }
-}
-
-impl fmt::Display for Metric {
-    /// The metric ID; bytes that are not UTF-8, and control characters, as `\xNN`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for chunk in self.name().utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c.is_control() {
-                    true => write!(f, "{}", c.escape_default())?,
-                    false => write!(f, "{c}")?,
-                }
-            }
-            for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 /// The dictionary.
 #[derive(Debug)]
 pub(crate) struct Names {
     database: u64,
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
     hasher: RandomState,
-    /// Every namespace ever named, by id; ids that only a lost run knew are `None`.
-    namespaces: Vec<Option<Namespace>>,
-    /// Every metric ever named, by id, in the same way.
-    metrics: Vec<Option<Metric>>,
-    /// The newest id of each name.
-    newest: HashTable<MetricId>,
-    /// For each id the next older one of the same name.
-    older: Vec<Option<MetricId>>,
+    state: Mutex<State>,
 }
 
 impl Names {
     /// A dictionary that knows the default namespace only. `database` tells its handles from those of others.
     pub(crate) fn new(database: u64, default: NamespaceOptions) -> Self {
-        let names = Names {
-            database,
-            state: Mutex::new(State {
-                hasher: RandomState::default(),
-                namespaces: Vec::new(),
-                metrics: Vec::new(),
-                newest: HashTable::new(),
-                older: Vec::new(),
-            }),
-        };
-        names.state.lock().add_namespace(database, NamespaceId(0), DEFAULT_NAMESPACE, default).set_created();
-        names
+        let mut state = State::new(database);
+        state.add_namespace(NamespaceId(0), DEFAULT_NAMESPACE, default).set_created();
+        Names { database, hasher: RandomState::default(), state: Mutex::new(state) }
     }
 
     /// What tells this database's handles from those of others.
@@ -301,32 +179,36 @@ impl Names {
             return Err(Error::NamespaceNameLength { len: name.len() });
         }
         let mut state = self.state.lock();
-        if let Some(known) = state.namespaces.iter().flatten().find(|known| known.name() == name) {
+        if let Some(known) = state.namespaces().find(|known| known.name() == name) {
             return Ok(known.clone());
         }
-        let id = u32::try_from(state.namespaces.len()).map_err(|_| Error::TooManyMetrics)?;
-        Ok(state.add_namespace(self.database, NamespaceId(id), name, options))
+        let id = state.next_namespace().ok_or(Error::TooManyMetrics)?;
+        Ok(state.add_namespace(id, name, options))
     }
 
     /// All namespaces that were ever named.
     pub(crate) fn namespaces(&self) -> Vec<Namespace> {
-        self.state.lock().namespaces.iter().flatten().cloned().collect()
+        self.state.lock().namespaces().cloned().collect()
     }
 
     /// The namespace with this id.
     pub(crate) fn namespace_by_id(&self, id: NamespaceId) -> Option<Namespace> {
-        self.state.lock().namespace(id)
+        self.state.lock().namespace(id).cloned()
     }
 
     /// The metric that this ID stands for now, interned if it is new or was dropped. An ID in the canonical form, tags
     /// in any order, is one metric; but one that was given with tags of its own is found as it is.
     pub(crate) fn metric(&self, namespace: &Namespace, id: &[u8]) -> Result<Metric> {
-        if let Some(known) = self.lookup(namespace, id, |metric| !metric.is_dropped()) {
+        self.check(namespace, id)?;
+        let key = Key::new(&self.hasher, namespace.id(), id);
+        if let Some(known) = self.state.lock().standing(&key) {
             return Ok(known);
         }
-        match Tags::parse(id) {
-            Some((canonical, tags)) => self.intern(namespace, &canonical, tags),
-            None => self.intern(namespace, id, Tags::none()),
+        match Tags::other_spelling(id) {
+            Some(canonical) => {
+                self.intern(namespace, &Key::new(&self.hasher, namespace.id(), &canonical), None)
+            }
+            None => self.intern(namespace, &key, None),
         }
     }
 
@@ -338,7 +220,7 @@ impl Names {
         tags: &[(&[u8], &[u8])],
     ) -> Result<Metric> {
         let (canonical, tags) = Tags::canonical(name, tags)?;
-        self.intern(namespace, &canonical, tags)
+        self.metric_of(namespace, &canonical, tags)
     }
 
     /// The metric of an ID that keeps its bytes, with tags of its own.
@@ -348,17 +230,27 @@ impl Names {
         id: &[u8],
         tags: &[(&[u8], &[u8])],
     ) -> Result<Metric> {
-        self.intern(namespace, id, Tags::new(tags)?)
+        self.metric_of(namespace, id, Tags::new(tags)?)
     }
 
-    /// The newest metric that this ID ever stood for and that `exists` accepts.
+    /// The newest metric that this ID ever stood for and that `exists` accepts. It is looked for as it is, then in the canonical form.
     pub(crate) fn lookup(
         &self,
         namespace: &Namespace,
         id: &[u8],
-        exists: impl Fn(&Metric) -> bool,
+        exists: impl Fn(MetricId) -> bool,
     ) -> Option<Metric> {
-        self.resolve(namespace, id, |_, known| known.into_iter().find(&exists))
+        if !namespace.belongs_to(self.database) {
+            return None;
+        }
+        // Nothing is called under the lock. What exists in a snapshot does not leave meanwhile.
+        let find = |id: &[u8]| {
+            let key = Key::new(&self.hasher, namespace.id(), id);
+            let known: SmallVec<[MetricId; 4]> = self.state.lock().known(&key).collect();
+            known.into_iter().find(|id| exists(*id))
+        };
+        let found = find(id).or_else(|| find(&Tags::other_spelling(id)?));
+        found.and_then(|id| self.metric_by_id(id))
     }
 
     /// What `choose` takes of the metrics that an ID ever stood for, newest first. It is asked for the ID as it is, then, if it takes
@@ -373,22 +265,14 @@ impl Names {
             return None;
         }
         let mut choose = |id: &[u8]| choose(id, self.ids_of(namespace.id(), id));
-        choose(id).or_else(|| {
-            let (canonical, _) = Tags::parse(id).filter(|(canonical, _)| canonical != id)?;
-            choose(&canonical)
-        })
+        choose(id).or_else(|| choose(&Tags::other_spelling(id)?))
     }
 
-    /// All metrics that ever had exactly this ID, newest first.
+    /// All metrics that had exactly this ID and did not leave, newest first.
     pub(crate) fn ids_of(&self, namespace: NamespaceId, id: &[u8]) -> Vec<Metric> {
+        let key = Key::new(&self.hasher, namespace, id);
         let state = self.state.lock();
-        let mut next = state.find(namespace, id);
-        let mut found = Vec::new();
-        while let Some(id) = next {
-            found.extend(state.metrics[id.0 as usize].clone());
-            next = state.older[id.0 as usize];
-        }
-        found
+        state.known(&key).filter_map(|id| state.handle(id)).collect()
     }
 
     /// A metric of exactly this ID that a commit has made, be it dropped again or not, and that is newer than `known`.
@@ -398,27 +282,25 @@ impl Names {
         id: &[u8],
         known: Option<MetricId>,
     ) -> Option<Metric> {
+        let key = Key::new(&self.hasher, namespace, id);
         let state = self.state.lock();
-        let mut next = state.find(namespace, id);
-        while let Some(id) = next.filter(|id| known.is_none_or(|known| *id > known)) {
-            let metric = state.metrics[id.0 as usize].as_ref();
-            if let Some(metric) = metric.filter(|metric| metric.is_created()) {
-                return Some(metric.clone());
-            }
-            next = state.older[id.0 as usize];
-        }
-        None
+        let newer = state.known(&key).take_while(|id| known.is_none_or(|known| *id > known));
+        newer.filter_map(|id| state.handle(id)).find(Metric::is_created)
     }
 
     /// The metric with this number.
     pub(crate) fn metric_by_id(&self, id: MetricId) -> Option<Metric> {
-        self.state.lock().metrics.get(id.0 as usize).cloned().flatten()
+        self.state.lock().handle(id)
+    }
+
+    /// The namespace and the shard of the metric with this number. No handle is made.
+    pub(crate) fn group_of(&self, id: MetricId) -> Option<(NamespaceId, u32)> {
+        self.state.lock().group(id)
     }
 
     /// How many ids have been given out: all are below.
     pub(crate) fn metrics(&self) -> u32 {
-        // `intern` gives out no more.
-        u32::try_from(self.state.lock().metrics.len()).unwrap_or(u32::MAX)
+        self.state.lock().next_metric()
     }
 
     /// Puts back a namespace that the log made. `false` if that contradicts what is known.
@@ -427,165 +309,119 @@ impl Names {
         if let Some(known) = state.namespace(id) {
             return known.name() == name;
         }
-        let is_new = state.namespaces.iter().flatten().all(|known| known.name() != name);
+        let is_new = state.namespaces().all(|known| known.name() != name);
         if is_new {
-            state.add_namespace(self.database, id, name, options).set_created();
+            state.add_namespace(id, name, options).set_created();
         }
         is_new
     }
 
     /// Makes room for so many metrics at once.
     pub(crate) fn reserve(&self, metrics: usize) {
-        let mut state = self.state.lock();
-        let State { hasher, metrics: known, newest, older, .. } = &mut *state;
-        newest.reserve(metrics, |id| hash_of(hasher, known, *id));
-        known.reserve(metrics);
-        older.reserve(metrics);
+        self.state.lock().reserve(metrics);
     }
 
     /// Sees to it that numbers below `next` are not given out again.
     pub(crate) fn give_out_from(&self, next: u32) {
-        let mut state = self.state.lock();
-        let next = (next as usize).max(state.metrics.len());
-        state.metrics.resize(next, None);
-        state.older.resize(next, None);
+        self.state.lock().give_out_from(next);
     }
 
-    /// Puts back a metric that the commit of this version made. `false` if that contradicts what is known.
+    /// Puts back a metric that the commit of this version made, with its tags if the ID does not say them; returns its shard. `None` if that contradicts
+    /// what is known. One that was dropped, as a damaged log may have it, stands again.
     pub(crate) fn restore_metric(
         &self,
         id: MetricId,
         namespace: NamespaceId,
         name: &[u8],
-        tags: Tags,
+        own_tags: Option<&Tags>,
         created: Version,
-    ) -> bool {
+    ) -> Option<u32> {
+        let key = Key::new(&self.hasher, namespace, name);
         let mut state = self.state.lock();
-        let Some(namespace) = state.namespace(namespace) else { return false };
-        if let Some(known) = state.metrics.get(id.0 as usize).and_then(Option::as_ref) {
-            return known.name() == name && known.namespace() == &namespace;
+        let shards = state.namespace(namespace)?.options().shards;
+        if let Some(known) = state.record(id) {
+            let shard = (known.name == name && known.namespace == namespace).then_some(known.shard);
+            if shard.is_some() {
+                state.set_standing(id);
+            }
+            return shard;
         }
-        state.add_metric(self.database, id, namespace, name, tags).set_created(created);
-        true
+        if id.0 == NO_ID {
+            return None;
+        }
+        let shard = Sharding { shards, seed: 0 }.shard_of(name);
+        state.add(&key, id, shard, own_tags);
+        state.set_made(id, created);
+        Some(shard)
     }
 
-    fn intern(&self, namespace: &Namespace, name: &[u8], tags: Tags) -> Result<Metric> {
+    /// Notes that the commit of this version drops metrics; returns how many of them it knows. For the log's critical section, in the order of versions.
+    pub(crate) fn set_dropped(&self, metrics: impl Iterator<Item = MetricId>, version: Version) -> u64 {
+        let mut state = self.state.lock();
+        metrics.map(|id| u64::from(state.set_dropped(id, version))).sum()
+    }
+
+    /// How many names of dropped metrics wait to leave.
+    pub(crate) fn dropped(&self) -> usize {
+        self.state.lock().dropped()
+    }
+
+    /// Has some of the names leave whose metrics were dropped at this version or before, which everybody who reads sees. Returns whether there may be
+    /// more.
+    pub(crate) fn forget_dropped(&self, upto: Version) -> bool {
+        self.state.lock().forget_dropped(&self.hasher, upto)
+    }
+
+    fn check(&self, namespace: &Namespace, name: &[u8]) -> Result<()> {
         if !namespace.belongs_to(self.database) {
             return Err(Error::ForeignNamespace(namespace.to_string()));
         }
         if name.is_empty() || name.len() > METRIC_ID_BYTES_MAX {
             return Err(Error::MetricIdLength { len: name.len() });
         }
+        Ok(())
+    }
+
+    fn metric_of(&self, namespace: &Namespace, name: &[u8], tags: Tags) -> Result<Metric> {
+        self.check(namespace, name)?;
+        let key = Key::new(&self.hasher, namespace.id(), name);
+        self.intern(namespace, &key, tags.unless_said_by(name).as_ref())
+    }
+
+    fn intern(&self, namespace: &Namespace, key: &Key<'_>, own_tags: Option<&Tags>) -> Result<Metric> {
+        let shard = Sharding { shards: namespace.options().shards, seed: 0 }.shard_of(key.name);
         let mut state = self.state.lock();
-        let newest = state.find(namespace.id(), name).and_then(|id| state.metrics[id.0 as usize].clone());
-        match newest {
-            Some(metric) if !metric.is_dropped() => match metric.0.tags == tags {
+        if let Some(metric) = state.newest(key).filter(|metric| !metric.is_dropped()) {
+            return match metric.own_tags() == own_tags {
                 true => Ok(metric),
                 false => Err(Error::TagsDiffer(metric.to_string())),
-            },
-            _ => {
-                let id = u32::try_from(state.metrics.len()).map_err(|_| Error::TooManyMetrics)?;
-                Ok(state.add_metric(self.database, MetricId(id), namespace.clone(), name, tags))
-            }
+            };
         }
+        let id = state.give_out().ok_or(Error::TooManyMetrics)?;
+        state.add(key, id, shard, own_tags);
+        let metric = state.handle(id).ok_or(Error::TooManyMetrics)?;
+        state.note_unmade(&self.hasher, id);
+        Ok(metric)
     }
 }
 
-impl State {
-    fn hash(&self, namespace: NamespaceId, name: &[u8]) -> u64 {
-        self.hasher.hash_one((namespace, name))
-    }
-
-    fn find(&self, namespace: NamespaceId, name: &[u8]) -> Option<MetricId> {
-        let hash = self.hash(namespace, name);
-        self.newest.find(hash, |id| is(&self.metrics, *id, namespace, name)).copied()
-    }
-
-    fn namespace(&self, id: NamespaceId) -> Option<Namespace> {
-        self.namespaces.get(id.0 as usize).cloned().flatten()
-    }
-
-    fn add_namespace(
-        &mut self,
-        database: u64,
-        id: NamespaceId,
-        name: &str,
-        options: NamespaceOptions,
-    ) -> Namespace {
-        let created = AtomicBool::new(false);
-        let namespace =
-            Namespace(Arc::new(NamespaceInfo { database, id, name: name.into(), options, created }));
-        let place = id.0 as usize;
-        if self.namespaces.len() <= place {
-            self.namespaces.resize(place + 1, None);
-        }
-        self.namespaces[place] = Some(namespace.clone());
-        namespace
-    }
-
-    fn add_metric(
-        &mut self,
-        database: u64,
-        id: MetricId,
-        namespace: Namespace,
-        name: &[u8],
-        tags: Tags,
-    ) -> Metric {
-        let place = id.0 as usize;
-        if self.metrics.len() <= place {
-            self.metrics.resize(place + 1, None);
-            self.older.resize(place + 1, None);
-        }
-        let hash = self.hash(namespace.id(), name);
-        let shards = namespace.options().shards;
-        let metric = Metric(Arc::new(MetricInfo {
-            database,
-            id,
-            shard: Sharding { shards, seed: 0 }.shard_of(name),
-            namespace: namespace.clone(),
-            name: name.into(),
-            tags,
-            created: AtomicU64::new(0),
-            dropped: AtomicBool::new(false),
-        }));
-        self.metrics[place] = Some(metric.clone());
-        let State { metrics, newest, hasher, .. } = self;
-        match newest.find_mut(hash, |id| is(metrics, *id, namespace.id(), name)) {
-            Some(newest) if id > *newest => self.older[place] = Some(std::mem::replace(newest, id)),
-            Some(newest) => {
-                // Recovery may bring ids in any order: this one goes behind those that are newer.
-                let mut newer = newest.0 as usize;
-                while let Some(next) = self.older[newer].filter(|next| *next > id) {
-                    newer = next.0 as usize;
-                }
-                self.older[place] = self.older[newer].replace(id);
-            }
-            None => {
-                newest.insert_unique(hash, id, |id| hash_of(hasher, metrics, *id));
-            }
-        }
-        metric
-    }
-}
-
-/// The hash of a metric's name.
-fn hash_of(hasher: &RandomState, metrics: &[Option<Metric>], id: MetricId) -> u64 {
-    let metric = metrics[id.0 as usize].as_ref();
-    metric.map_or(0, |metric| hasher.hash_one((metric.namespace().id(), metric.name())))
-}
-
-/// Whether `id` is a metric of this name.
-fn is(metrics: &[Option<Metric>], id: MetricId, namespace: NamespaceId, name: &[u8]) -> bool {
-    metrics[id.0 as usize]
-        .as_ref()
-        .is_some_and(|metric| metric.namespace().id() == namespace && metric.name() == name)
-}
+#[cfg(all(test, not(loom)))]
+mod model;
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
     const OPTIONS: NamespaceOptions = NamespaceOptions { block_ns: 7_200_000_000_000, shards: 4 };
+
+    /// What a commit of version 1 that drops a metric does to its name.
+    fn drop_metric(names: &Names, metric: &Metric) {
+        assert_eq!(names.set_dropped(std::iter::once(metric.id()), Version(1)), 1);
+    }
+
+    fn restore(names: &Names, id: u32, namespace: NamespaceId, name: &[u8]) -> bool {
+        names.restore_metric(MetricId(id), namespace, name, None, Version(1)).is_some()
+    }
 
     fn names() -> (Names, Namespace) {
         let names = Names::new(7, OPTIONS);
@@ -637,7 +473,7 @@ mod tests {
     fn a_dropped_name_gets_a_new_id_and_keeps_the_old_one() {
         let (names, namespace) = names();
         let first = names.metric(&namespace, b"m").expect("valid");
-        first.set_dropped();
+        drop_metric(&names, &first);
         let second = names.metric(&namespace, b"m").expect("valid");
         assert_ne!(first, second);
         assert_eq!(names.ids_of(namespace.id(), b"m"), [second, first]);
@@ -651,7 +487,7 @@ mod tests {
         assert_eq!(made_after(None), None, "named is not made");
         first.set_created(Version(1));
         assert_eq!(made_after(None), Some(first.clone()));
-        first.set_dropped();
+        drop_metric(&names, &first);
         assert_eq!((made_after(None), made_after(Some(first.id()))), (Some(first.clone()), None));
         let second = names.metric(&namespace, b"m").expect("valid");
         assert_eq!(made_after(Some(first.id())), None);
@@ -682,7 +518,7 @@ mod tests {
         for order in [[0, 2, 5], [5, 2, 0], [2, 5, 0], [2, 0, 5]] {
             let (names, namespace) = names();
             for id in order {
-                assert!(names.restore_metric(MetricId(id), namespace.id(), b"m", Tags::none(), Version(1)));
+                assert!(restore(&names, id, namespace.id(), b"m"));
             }
             let ids: Vec<_> = names.ids_of(namespace.id(), b"m").iter().map(|m| m.id().get()).collect();
             assert_eq!(ids, [5, 2, 0], "restored as {order:?}");
@@ -693,14 +529,91 @@ mod tests {
     #[test]
     fn contradictions_in_a_log_are_noticed() {
         let (names, namespace) = names();
-        assert!(names.restore_metric(MetricId(3), namespace.id(), b"m", Tags::none(), Version(1)));
-        assert!(
-            names.restore_metric(MetricId(3), namespace.id(), b"m", Tags::none(), Version(1)),
-            "made twice is one"
-        );
-        assert!(!names.restore_metric(MetricId(3), namespace.id(), b"n", Tags::none(), Version(1)));
-        assert!(!names.restore_metric(MetricId(4), NamespaceId(9), b"n", Tags::none(), Version(1)));
+        assert!(restore(&names, 3, namespace.id(), b"m"));
+        assert!(restore(&names, 3, namespace.id(), b"m"), "made twice is one");
+        assert!(!restore(&names, 3, namespace.id(), b"n"));
+        assert!(!restore(&names, 4, NamespaceId(9), b"n"));
+        assert!(!restore(&names, u32::MAX, namespace.id(), b"n"), "no metric gets this number");
         assert!(!names.restore_namespace(NamespaceId(0), "other", OPTIONS));
+    }
+
+    #[test]
+    fn two_handles_of_a_metric_see_the_same_flags() {
+        let (names, namespace) = names();
+        let one = names.metric(&namespace, b"m").expect("valid");
+        let other = names.metric(&namespace, b"m").expect("valid");
+        one.set_created(Version(7));
+        other.set_created(Version(8));
+        assert_eq!((one.created(), other.created()), (Version(7), Version(7)), "the first counts");
+        assert!(!one.is_dropped());
+        drop_metric(&names, &one);
+        assert!(one.is_dropped() && other.is_dropped());
+        assert_eq!(other.created(), Version(7));
+    }
+
+    #[test]
+    fn a_handle_is_good_after_its_name_left() {
+        let (names, namespace) = names();
+        let tags = [(&b"k"[..], &b"v"[..])];
+        let metric = names.metric_with_id(&namespace, b"raw", &tags).expect("valid");
+        metric.set_created(Version(1));
+        drop_metric(&names, &metric);
+        assert!(!names.forget_dropped(Version(0)), "somebody may be in a transaction from before");
+        assert_eq!(names.metric_by_id(metric.id()), Some(metric.clone()));
+        assert!(!names.forget_dropped(Version(1)));
+        assert_eq!((names.metric_by_id(metric.id()), names.dropped()), (None, 0));
+        assert!(names.ids_of(namespace.id(), b"raw").is_empty());
+        assert!(metric.is_dropped() && metric.is_created());
+        assert_eq!((metric.name(), metric.tags().collect::<Vec<_>>()), (&b"raw"[..], tags.to_vec()));
+        let again = names.metric(&namespace, b"raw").expect("valid");
+        assert_eq!((again.id().get(), again.tags().len()), (metric.id().get() + 1, 0));
+    }
+
+    #[test]
+    fn what_is_put_back_after_its_drop_stands_and_stays() {
+        let (names, namespace) = names();
+        assert!(restore(&names, 3, namespace.id(), b"m"));
+        let metric = names.metric_by_id(MetricId(3)).expect("known");
+        drop_metric(&names, &metric);
+        assert!(restore(&names, 3, namespace.id(), b"m"));
+        assert!(!metric.is_dropped());
+        assert!(!names.forget_dropped(Version(1)));
+        assert_eq!(names.metric_by_id(MetricId(3)), Some(metric));
+    }
+
+    #[test]
+    fn a_name_that_nobody_made_leaves_with_its_last_handle() {
+        let (names, namespace) = names();
+        let name = |n: u32| names.metric(&namespace, format!("m{n}").as_bytes()).expect("valid");
+        let (held, made) = (name(0), name(1));
+        made.set_created(Version(1));
+        let ids = (held.id(), made.id());
+        drop(made);
+        let forsaken = name(2).id();
+        (3..1_000).for_each(|n| drop(name(n)));
+        assert!(names.metric_by_id(ids.0).is_some() && names.metric_by_id(ids.1).is_some());
+        assert_eq!(names.metric_by_id(forsaken), None);
+        let left = (0..names.metrics()).filter(|id| names.group_of(MetricId(*id)).is_some()).count();
+        assert!(left < 10, "{left} names are left");
+        drop(held);
+        (1_000..1_010).for_each(|n| drop(name(n)));
+        assert_eq!(names.metric_by_id(ids.0), None);
+    }
+
+    #[test]
+    fn threads_that_name_the_same_get_the_same() {
+        let (names, namespace) = names();
+        let name_all = || -> Vec<Metric> {
+            let ids = (0..2_000u32).map(|n| format!("m{}{{k=\"{}\"}}", n % 7, n % 1_000));
+            ids.map(|id| names.metric(&namespace, id.as_bytes()).expect("valid")).collect()
+        };
+        let (one, other) = std::thread::scope(|scope| {
+            let threads = [scope.spawn(name_all), scope.spawn(name_all)];
+            let [one, other] = threads.map(|thread| thread.join().expect("no panic"));
+            (one, other)
+        });
+        assert_eq!(one, other);
+        assert_eq!(names.metrics(), 2_000);
     }
 
     #[test]

@@ -123,6 +123,56 @@ impl Tags {
         Tags::canonical(name, &borrowed).ok()
     }
 
+    /// What [`Tags::encoded`] gave in this process.
+    pub(super) fn of_encoded(bytes: &[u8]) -> Self {
+        debug_assert!(Tags::decode(bytes).is_ok());
+        Tags(bytes.into())
+    }
+
+    /// The tags that an ID says, in any order; none if it is not of that form.
+    pub(crate) fn said_by(id: &[u8]) -> Self {
+        if !is_canonical(id) {
+            return Tags::parse(id).map_or_else(Tags::none, |(_, tags)| tags);
+        }
+        let mut encoded = Vec::with_capacity(id.len());
+        let _ = walk(id, |key, value| {
+            put_text(&mut encoded, key);
+            match value.contains(&b'\\') {
+                // It was walked over.
+                true => put_text(&mut encoded, &parse_value(value).map_or_else(Vec::new, |(value, _)| value)),
+                false => put_text(&mut encoded, &value[..value.len() - 1]),
+            }
+        });
+        Tags(encoded.into())
+    }
+
+    /// These tags, unless they are those that the ID says.
+    pub(crate) fn unless_said_by(self, id: &[u8]) -> Option<Self> {
+        (!are_canonical_in(&self.0, id) && self != Tags::said_by(id)).then_some(self)
+    }
+
+    /// As [`Tags::decode`] and [`Tags::unless_said_by`], without an allocation where the ID is canonical.
+    ///
+    /// # Errors
+    /// As [`Tags::decode`].
+    pub(super) fn decode_unless_said_by(
+        bytes: &[u8],
+        id: &[u8],
+    ) -> std::result::Result<Option<Self>, &'static str> {
+        match are_canonical_in(bytes, id) {
+            true => Ok(None),
+            false => Ok(Tags::decode(bytes)?.unless_said_by(id)),
+        }
+    }
+
+    /// The canonical form of an ID, if it has one that is another.
+    pub(crate) fn other_spelling(id: &[u8]) -> Option<Vec<u8>> {
+        if is_canonical(id) {
+            return None;
+        }
+        Tags::parse(id).map(|(canonical, _)| canonical).filter(|canonical| canonical != id)
+    }
+
     /// Keys and values, in order.
     pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&[u8], &[u8])> {
         let mut rest = &*self.0;
@@ -166,6 +216,74 @@ fn take_tag<'a>(bytes: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
     Some((take_text(bytes)?, take_text(bytes)?))
 }
 
+/// Whether an ID has tags and is in the canonical form.
+fn is_canonical(id: &[u8]) -> bool {
+    walk(id, |_, _| ()).is_some()
+}
+
+/// Visits the tags of a canonical ID in order, each value as it is written, with its closing quote. `None` if the ID is none; then perhaps some were
+/// visited.
+#[inline]
+fn walk<'a>(id: &'a [u8], mut visit: impl FnMut(&'a [u8], &'a [u8])) -> Option<()> {
+    let mut rest = behind_name(id)?;
+    let mut before: &[u8] = &[];
+    loop {
+        let equals = rest.iter().position(|byte| b"{}\",=".contains(byte))?;
+        let (key, behind) = rest.split_at(equals);
+        // So it is not empty, either.
+        if key <= before {
+            return None;
+        }
+        before = key;
+        let text = behind.strip_prefix(b"=\"")?;
+        let mut end = 0;
+        loop {
+            match text.get(end..)? {
+                [b'"', ..] => break,
+                [b'\\', b'"' | b'\\' | b'n', ..] => end += 2,
+                [b'\\' | b'\n', ..] | [] => return None,
+                _ => end += 1,
+            }
+        }
+        let (value, behind) = text.split_at(end + 1);
+        visit(key, value);
+        match behind {
+            [b',', more @ ..] => rest = more,
+            [b'}'] => return Some(()),
+            _ => return None,
+        }
+    }
+}
+
+/// Whether encoded tags, at least one, are those of a canonical ID, and so sound. `false` also for some that are: with escapes in them.
+fn are_canonical_in(encoded: &[u8], id: &[u8]) -> bool {
+    let (Some(mut id), mut encoded) = (behind_name(id), encoded) else {
+        return encoded.is_empty() && !id.contains(&b'{');
+    };
+    let mut before: &[u8] = &[];
+    loop {
+        let Some((key, value)) = take_tag(&mut encoded) else { return false };
+        if key <= before || !is_key(key) || value.iter().any(|byte| b"\"\\\n".contains(byte)) {
+            return false;
+        }
+        before = key;
+        let behind = id.strip_prefix(key).and_then(|id| id.strip_prefix(b"=\""));
+        let behind = behind.and_then(|id| id.strip_prefix(value)).and_then(|id| id.strip_prefix(b"\""));
+        match behind {
+            Some([b',', more @ ..]) => id = more,
+            Some(b"}") => return encoded.is_empty(),
+            _ => return false,
+        }
+    }
+}
+
+/// What follows the name and the brace of an ID, if it begins as a canonical one with tags.
+#[inline]
+fn behind_name(id: &[u8]) -> Option<&[u8]> {
+    let open = id.iter().position(|byte| b"{}\"".contains(byte))?;
+    id.get(open..)?.strip_prefix(b"{")
+}
+
 fn is_key(key: &[u8]) -> bool {
     !key.is_empty() && !key.iter().any(|byte| b"{}\",=".contains(byte))
 }
@@ -203,6 +321,40 @@ mod tests {
     fn value() -> impl Strategy<Value = Vec<u8>> {
         let len = prop_oneof![8 => 0..10_usize, 2 => 120..140_usize, 1 => 7_000..8_000_usize];
         (len, any::<u8>()).prop_map(|(len, byte)| vec![byte; len])
+    }
+
+    proptest! {
+        /// What is read without building the canonical form is what that says.
+        #[test]
+        fn canonical_ids_are_known_as_such(id in r#"[am]?\{?([ab]=?"([xy]|\\["\\n]|\n|\{)?",?){0,3}\}?[a"]?"#) {
+            let id = id.as_bytes();
+            let parsed = Tags::parse(id);
+            let canonical = parsed.as_ref().is_some_and(|(canonical, _)| canonical == id);
+            prop_assert_eq!(is_canonical(id), canonical);
+            let tags = parsed.clone().map_or_else(Tags::none, |(_, tags)| tags);
+            prop_assert_eq!(&Tags::said_by(id), &tags);
+            prop_assert_eq!(Tags::other_spelling(id), parsed.map(|(canonical, _)| canonical).filter(|canonical| canonical != id));
+            prop_assert_eq!(Tags::decode_unless_said_by(tags.encoded(), id), Ok(None));
+            prop_assert_eq!(tags.unless_said_by(id), None);
+        }
+
+        /// Tags that an ID does not say are kept, whatever they look like behind each other, and damage is noticed.
+        #[test]
+        fn own_tags_are_kept(
+            id in r#"m\{[ab]="[xy]?"(,[bc]="x")?\}"#,
+            tags in prop::collection::vec((r#"[ab](="x",b)?"#, r#"[xy"]?"#), 0..3),
+            cut in 0..4usize,
+        ) {
+            let list: Vec<(&[u8], &[u8])> = tags.iter().map(|(k, v)| (k.as_bytes(), v.as_bytes())).collect();
+            if let Ok(tags) = Tags::new(&list) {
+                let own = (tags != Tags::said_by(id.as_bytes())).then(|| tags.clone());
+                prop_assert_eq!(&Tags::decode_unless_said_by(tags.encoded(), id.as_bytes()), &Ok(own.clone()));
+                prop_assert_eq!(&tags.clone().unless_said_by(id.as_bytes()), &own);
+                let damaged = &tags.encoded()[cut.min(tags.encoded().len())..];
+                let decoded = Tags::decode_unless_said_by(damaged, id.as_bytes());
+                prop_assert_eq!(decoded.is_err(), Tags::decode(damaged).is_err());
+            }
+        }
     }
 
     #[test]

@@ -297,6 +297,7 @@ impl LogContents {
     fn note(&mut self, command: Command<'_>, version: Version) {
         match command {
             Command::Create { metric, namespace, name, tags } => {
+                let tags = tags.unwrap_or_else(|| Tags::said_by(name));
                 let made = (namespace.0, name.to_vec(), tags, version);
                 self.created.entry(metric.get()).or_insert(made);
             }

@@ -133,9 +133,9 @@ pub(super) fn rebuild<'a>(
         let base = bases.shared(blocks);
         let created = metric.created.unwrap_or(Version(1));
         let namespace = namespaces::id(metric.namespace);
-        let tags = metric.tags.clone();
-        let restored = restore.metric(MetricId::from(*number), namespace, &metric.id, tags, created, base);
-        note(report, restored.map(drop), dir);
+        let own_tags = metric.tags.clone().unless_said_by(&metric.id);
+        let (number, own_tags) = (MetricId::from(*number), own_tags.as_ref());
+        note(report, restore.metric(number, namespace, &metric.id, own_tags, created, base), dir);
     }
     for state in &checkpoint.layers {
         if metrics.contains_key(&state.metric.get()) {

@@ -89,7 +89,7 @@ impl WriteTransaction {
     pub(crate) fn checked(engine: Arc<Engine>, durability: Durability) -> Self {
         let mut txn = WriteTransaction::new(engine, durability);
         txn.checked = Some(Box::new(Checked {
-            reads: Mutex::new(Reads::new(txn.snapshot.transaction())),
+            reads: Mutex::new(Reads::new(txn.snapshot.transaction(), txn.engine.core().planted)),
             written: HashSet::default(),
             outdated: false,
             attempt: None,
@@ -320,7 +320,7 @@ impl WriteTransaction {
         drop(snapshot);
         let Some(checked) = checked else { return engine.commit(staged, durability, None) };
         let Checked { reads, attempt, .. } = *checked;
-        engine.commit(staged, durability, Some(&reads.into_inner())).map_err(|error| match error {
+        engine.commit(staged, durability, Some(reads.into_inner())).map_err(|error| match error {
             Error::Conflict { what, name, .. } => Error::Conflict { what, name, attempts: attempt },
             other => other,
         })

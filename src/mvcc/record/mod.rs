@@ -86,7 +86,8 @@ pub(crate) enum Command<'a> {
         metric: MetricId,
         namespace: NamespaceId,
         name: &'a [u8],
-        tags: Tags,
+        /// Its tags, if they are not those that the name says.
+        tags: Option<Tags>,
     },
     Drop {
         metric: MetricId,
@@ -201,13 +202,8 @@ mod tests {
         first.put_meta(b"k", b"v");
         first.remove_meta(b"k");
         let mut second = SectionWriter::new();
-        second.create(
-            MetricId(7),
-            NamespaceId(1),
-            br#"m{a="1"}"#,
-            &Tags::parse(br#"m{a="1"}"#).expect("canonical").1,
-        );
-        second.create(MetricId(8), NamespaceId(0), b"raw", &Tags::new(&[(b"k", b"v")]).expect("valid"));
+        second.create(MetricId(7), NamespaceId(1), br#"m{a="1"}"#, None);
+        second.create(MetricId(8), NamespaceId(0), b"raw", Some(&Tags::new(&[(b"k", b"v")]).expect("valid")));
         second.point(MetricId(7), 100, -0.0);
         second.point(MetricId(3), 100, f64::NAN);
         second.columns(MetricId(u32::MAX), [i64::MIN, 0, i64::MAX].into_iter(), &[1.0, 2.0, 3.0]);
@@ -258,7 +254,7 @@ mod tests {
         let digits: Vec<u32> = hex.chars().filter_map(|digit| digit.to_digit(16)).collect();
         let bytes: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] * 16 + pair[1]) as u8).collect();
         let mut section = SectionWriter::new();
-        section.create(MetricId(0), NamespaceId(0), b"m", &Tags::none());
+        section.create(MetricId(0), NamespaceId(0), b"m", None);
         section.point(MetricId(0), 10, 1.0);
         section.point(MetricId(0), 20, 2.0);
         assert_eq!(section.bytes(), bytes);

@@ -118,13 +118,14 @@ impl<'a> Commands<'a> {
         let namespace = NamespaceId(self.rest.unsigned_32()?);
         let name = self.rest.bytes()?;
         let tags = match self.rest.byte() {
-            Some(tags::IN_ID) => Tags::parse(name).map_or_else(Tags::none, |(_, tags)| tags),
+            Some(tags::IN_ID) => None,
             Some(tags::LISTED) => {
                 let mut list = Vec::new();
                 for _ in 0..self.rest.length()? {
                     list.push((self.rest.bytes()?, self.rest.bytes()?));
                 }
-                Tags::new(&list).map_err(|_| RecordError("a tag is given twice"))?
+                let list = Tags::new(&list).map_err(|_| RecordError("a tag is given twice"))?;
+                list.unless_said_by(name)
             }
             _ => return Err(RecordError("unknown form of tags")),
         };

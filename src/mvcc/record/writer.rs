@@ -139,17 +139,18 @@ impl SectionWriter {
         put_signed(&mut self.bytes, last);
     }
 
-    pub(crate) fn create(&mut self, metric: MetricId, namespace: NamespaceId, name: &[u8], list: &Tags) {
+    /// `own_tags` are those that the name does not say.
+    pub(crate) fn create(
+        &mut self,
+        metric: MetricId,
+        namespace: NamespaceId,
+        name: &[u8],
+        own_tags: Option<&Tags>,
+    ) {
         self.command(opcode::CREATE, metric);
         put_unsigned(&mut self.bytes, u64::from(namespace.0));
         put_bytes(&mut self.bytes, name);
-        let in_id = match Tags::parse(name) {
-            Some((canonical, parsed)) => canonical == name && parsed == *list,
-            None => *list == Tags::none(),
-        };
-        if in_id {
-            return self.bytes.push(tags::IN_ID);
-        }
+        let Some(list) = own_tags else { return self.bytes.push(tags::IN_ID) };
         self.bytes.push(tags::LISTED);
         put_unsigned(&mut self.bytes, list.iter().len() as u64);
         for (key, value) in list.iter() {
