@@ -82,9 +82,12 @@ impl<'a> Restore<'a> {
         self.core.next_volume.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// Makes room for so many metrics at once.
-    pub(crate) fn reserve(&self, metrics: usize) {
-        self.core.names.reserve(metrics);
+    /// Makes room for so many metrics at once, with numbers below `next`: before the first.
+    pub(crate) fn reserve(&self, metrics: usize, next: u32) -> Result<(), Refused> {
+        match self.core.names.reserve(metrics, next) {
+            true => Ok(()),
+            false => Err("more metrics than there is memory for"),
+        }
     }
 
     /// A metric with its sealed blocks, and the version that made it.

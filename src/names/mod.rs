@@ -428,22 +428,25 @@ impl Names {
             return known.name() == name;
         }
         let is_new = state.namespaces.iter().flatten().all(|known| known.name() != name);
+        if is_new && state.namespaces.try_reserve(id.0 as usize + 1).is_err() {
+            return false;
+        }
         if is_new {
             state.add_namespace(self.database, id, name, options).set_created();
         }
         is_new
     }
 
-    /// Makes room for so many metrics at once.
-    pub(crate) fn reserve(&self, metrics: usize) {
+    /// Makes room for so many metrics at once, with numbers below `next`. `false` if there is no memory for that.
+    pub(crate) fn reserve(&self, metrics: usize, next: u32) -> bool {
         let mut state = self.state.lock();
         let State { hasher, metrics: known, newest, older, .. } = &mut *state;
-        newest.reserve(metrics, |id| hash_of(hasher, known, *id));
-        known.reserve(metrics);
-        older.reserve(metrics);
+        newest.try_reserve(metrics, |id| hash_of(hasher, known, *id)).is_ok()
+            && known.try_reserve(next as usize).is_ok()
+            && older.try_reserve(next as usize).is_ok()
     }
 
-    /// Sees to it that numbers below `next` are not given out again.
+    /// Sees to it that numbers below `next` are not given out again. [`reserve`](Self::reserve) made room for them.
     pub(crate) fn give_out_from(&self, next: u32) {
         let mut state = self.state.lock();
         let next = (next as usize).max(state.metrics.len());

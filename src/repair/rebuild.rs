@@ -146,7 +146,10 @@ pub(super) fn rebuild<'a>(
         note(report, freezes.restore(&restore), dir);
     }
     let last = metrics.last_key_value().map_or(0, |(number, _)| number.saturating_add(1));
-    restore.finish(last.max(checkpoint.next_metric));
+    // A number that there is no memory for was never given out.
+    let next = [last.max(checkpoint.next_metric), last].into_iter();
+    let next = next.clone().find(|next| restore.reserve(metrics.len(), *next).is_ok()).unwrap_or(last);
+    restore.finish(next);
 
     let last_version = replay(disk, dir, found, &mut core, version, &volumes, at_start, report)?;
     settle(disk, found, &mut core, last_version, dry_run, report)?;
