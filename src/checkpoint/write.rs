@@ -96,7 +96,7 @@ impl Checkpointer {
             version: self.roots.version,
             pages: self.files.as_ref().map_or(0, |files| files.pages.pages_written()) - pages_before,
             names_bytes,
-            active_bytes: self.roots.active.1,
+            active_bytes: active::payload_bytes(self.roots.active.1),
             elapsed: started.elapsed(),
         })
     }
@@ -121,7 +121,7 @@ impl Checkpointer {
             version: roots.version,
             pages: checkpointer.files.map_or(0, |files| files.pages.pages_written()),
             names_bytes: roots.names.1,
-            active_bytes: roots.active.1,
+            active_bytes: active::payload_bytes(roots.active.1),
             elapsed: started.elapsed(),
         };
         Ok((roots, written))
@@ -203,26 +203,17 @@ impl Checkpointer {
         Ok(Next { roots, numbers, volumes, state, dead_names })
     }
 
-    /// Writes what is in memory. Returns the number and the length of the file; number 0 if there was nothing to write.
+    /// Writes what is in memory. Returns the number and the length of the file. It is written if there is nothing in memory too: so the superblock always
+    /// names the highest number that counted, and none is used twice, which who reads beside this process would not notice.
     fn write_active(&mut self, transaction: &Transaction) -> Result<(u64, u64)> {
-        let mut writer = None;
+        self.last_active += 1;
+        let (number, version) = (self.last_active, transaction.version);
+        active::make_folder(&*self.disk, &self.dir)?;
+        let mut writer = ActiveWriter::begin(&*self.disk, &self.dir, number, self.database_id, version)?;
         for (metric, map) in transaction.metrics.iter().filter(|(_, map)| !map.layers().is_empty()) {
-            if writer.is_none() {
-                self.last_active += 1;
-                let version = transaction.version;
-                active::make_folder(&*self.disk, &self.dir)?;
-                let begun =
-                    ActiveWriter::begin(&*self.disk, &self.dir, self.last_active, self.database_id, version)?;
-                writer = Some(begun);
-            }
-            if let Some(writer) = &mut writer {
-                writer.add(&state_of_metric(metric, map, transaction.version)?)?;
-            }
+            writer.add(&state_of_metric(metric, map, version)?)?;
         }
-        match writer {
-            Some(writer) => Ok((self.last_active, writer.finish(&*self.disk, &self.dir)?)),
-            None => Ok((0, 0)),
-        }
+        Ok((number, writer.finish(&*self.disk, &self.dir)?))
     }
 
     /// Forgets what a checkpoint wrote that will not count.
