@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
 use crate::commitlog::DatabaseId;
 use crate::error::{Error, Result};
 use crate::io::Vfs;
@@ -360,25 +363,47 @@ fn write_state(pages: &mut PageFile, root: Root, before: &[u8], state: &[u8]) ->
     })
 }
 
-/// What a metric has in memory, as of a version.
+/// What a metric has in memory, as of a version. Cost: in proportion to the layers and their partitions.
 fn state_of_metric(metric: MetricId, map: &PartitionMap, version: Version) -> Result<MetricState> {
-    let mut seen: Vec<usize> = Vec::new();
+    let mut places: HashMap<usize, usize, RandomState> = HashMap::default();
     let mut partitions = Vec::new();
     let mut layers = Vec::with_capacity(map.layers().len());
     for layer in map.layers() {
         let mut stack = Vec::with_capacity(layer.stack.len());
         for partition in &layer.stack {
-            let known = seen.iter().rposition(|address| *address == partition.address());
-            stack.push(match known {
-                Some(place) => place,
-                None => {
-                    partitions.push(partition.state(version)?);
-                    seen.push(partition.address());
-                    seen.len() - 1
-                }
-            });
+            let next = partitions.len();
+            let place = *places.entry(partition.address()).or_insert(next);
+            if place == next {
+                partitions.push(partition.state(version)?);
+            }
+            stack.push(place);
         }
         layers.push((layer.cover, stack));
     }
     Ok(MetricState { metric, partitions, layers })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mvcc::memory::Memory;
+    use crate::mvcc::partition::PartitionRef;
+    use crate::mvcc::partition_map::{Cover, Layer};
+    use crate::mvcc::window::Window;
+
+    #[test]
+    fn a_partition_in_several_layers_is_written_once_however_many_layers_there_are() {
+        let (window, memory) = (Window::new(10), Memory::default());
+        let partition = || PartitionRef::new(window, Version(1), &memory);
+        let below = partition();
+        let layer = |number: i64| {
+            let cover = Cover { first: 10 * number, last: 10 * number + 9 };
+            Layer { cover, stack: [below.clone(), partition()].into_iter().collect() }
+        };
+        let map =
+            PartitionMap::restored(BaseRef::default(), (0..50_000).map(layer).collect()).expect("in order");
+        let state = state_of_metric(MetricId::from(1), &map, Version(1)).expect("sound");
+        assert_eq!((state.partitions.len(), state.layers.len()), (50_001, 50_000));
+        assert!(state.layers.iter().zip(1..).all(|((_, stack), place)| *stack == [0, place]));
+    }
 }
