@@ -21,6 +21,10 @@ pub(crate) struct FileJournal {
     written_bytes: AtomicU64,
     /// Bytes of the log's files; only a figure.
     bytes_on_disk: AtomicU64,
+    /// [`FileJournal::written_bytes`] when segments were last removed, and how much was written from the removal before to that one (of the first: what
+    /// there was at opening, too). So much of the log is needed at a time, about.
+    removed_at: AtomicU64,
+    between_removals: AtomicU64,
 }
 
 impl FileJournal {
@@ -28,6 +32,8 @@ impl FileJournal {
         FileJournal {
             log: maker.log().clone(),
             bytes_on_disk: AtomicU64::new(writer.bytes_on_disk()),
+            removed_at: AtomicU64::new(0),
+            between_removals: AtomicU64::new(writer.used_bytes()),
             writer: Mutex::new(writer),
             maker: Mutex::new(maker),
             prepared: Mutex::new(Vec::new()),
@@ -67,7 +73,16 @@ impl FileJournal {
         self.log.remove_before(first)?;
         let gone = self.writer.lock().forget_before(first);
         self.bytes_on_disk.fetch_sub(gone, Ordering::Relaxed);
+        let written = self.written_bytes();
+        let before = self.removed_at.swap(written, Ordering::Relaxed);
+        self.between_removals.store(written.saturating_sub(before), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// How much of the log is needed at a time, about: what was written since the last removal, or between the two before if that is more.
+    fn live_bytes(&self) -> u64 {
+        let since = self.written_bytes().saturating_sub(self.removed_at.load(Ordering::Relaxed));
+        since.max(self.between_removals.load(Ordering::Relaxed))
     }
 
     /// Writes records, and makes them and all before them durable if `sync`.
@@ -100,7 +115,10 @@ impl Journal for std::sync::Arc<FileJournal> {
     }
 
     fn extend(&self, wanted: u64) -> Result<u64> {
-        let segment = self.maker.lock().make(wanted)?;
+        let mut maker = self.maker.lock();
+        maker.note_live(self.live_bytes());
+        let segment = maker.make(wanted)?;
+        drop(maker);
         let made = segment.usable_bytes();
         self.bytes_on_disk.fetch_add(segment.bytes(), Ordering::Relaxed);
         self.prepared.lock().push(segment);
@@ -294,5 +312,50 @@ mod tests {
             assert_eq!(found.last_version, 14);
             assert_eq!(found.journal.bytes_on_disk(), on_disk);
         }
+    }
+    #[test]
+    fn the_log_takes_a_small_multiple_of_what_is_live_however_long_it_goes_on() {
+        let disk = SimulatedDisk::new(1);
+        disk.create_dir_all(DIR.as_ref()).expect("room for a folder");
+        let options = StoredOptions {
+            block_size_ns: 1,
+            shards: 1,
+            segment_sizes: SegmentSizes::default(),
+            has_log: true,
+        };
+        let shared: Arc<dyn Vfs> = Arc::new(disk.clone());
+        superblock::create(&shared, DIR.as_ref(), ID, options, Planted::default()).expect("room");
+        let mut files = Files::open(&disk).expect("it opens");
+        let smallest = u64::from(SegmentSizes::default().min());
+        // Many short intervals, a long one, and short ones again.
+        let cycle = |files: &mut Files, interval: u64, most: &mut u64| {
+            for _ in 0..interval.div_ceil(20_000) {
+                files.write(19_960, true).expect("room");
+                *most = files.journal.bytes_on_disk().max(*most);
+            }
+            files.remove_up_to(files.last_version).expect("it works");
+        };
+        let (mut most, mut written) = (0, 0);
+        while written < 40 << 20 {
+            cycle(&mut files, 100_000, &mut most);
+            written += 100_000;
+        }
+        assert!(most <= 3 * smallest, "{most} bytes for 100,000 live ones");
+        most = 0;
+        cycle(&mut files, 30 << 20, &mut most);
+        assert!(most <= 3 * (30 << 20), "{most} bytes for 30 MiB");
+        let after = files.journal.bytes_on_disk();
+        assert!(after > 8 << 20, "segments grew with the log: {after}");
+        written = 0;
+        while written < after {
+            cycle(&mut files, 100_000, &mut most);
+            written += 100_000;
+        }
+        most = 0;
+        (0..20).for_each(|_| cycle(&mut files, 100_000, &mut most));
+        assert!(most <= 3 * smallest, "{most} bytes for 100,000 live ones, when the large one was full");
+        let reopened = Files::open(&disk).expect("it opens");
+        assert_eq!(reopened.last_version, files.last_version);
+        assert!(reopened.journal.live_bytes() <= most);
     }
 }

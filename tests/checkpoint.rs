@@ -177,6 +177,32 @@ fn numbers_of_metrics_that_are_gone_are_not_given_out_again() {
 }
 
 #[test]
+fn no_two_checkpoints_have_an_active_file_of_the_same_number() {
+    let (disk, mut db) = created();
+    let mut numbers = std::collections::BTreeSet::new();
+    for round in 0..12 {
+        if round % 4 < 2 {
+            append(&db, "m", i64::from(round) * 7_200, 1.0);
+        } else {
+            db.seal(..).expect("seals");
+            // Something that leaves nothing in memory, so that versions go up.
+            let mut txn = db.begin_write();
+            txn.put_meta(b"round", [round]).expect("staged");
+            txn.commit().expect("commits");
+        }
+        db.checkpoint().expect("a checkpoint");
+        let named = files(&disk, "snapshots");
+        assert_eq!(named.len(), 1, "the one before is gone");
+        assert!(numbers.insert(named[0].0.clone()), "{} again", named[0].0.display());
+        if round % 3 == 2 {
+            drop(db);
+            db = open(&disk).expect("opens");
+        }
+    }
+    assert!(numbers.into_iter().is_sorted());
+}
+
+#[test]
 fn neither_commits_nor_reads_wait_for_a_checkpoint() {
     let (disk, db) = created();
     make(&db, (0..10).map(|index| format!("m{index}")));

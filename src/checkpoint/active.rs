@@ -51,6 +51,11 @@ pub(super) fn file_name(number: u64) -> String {
     format!("active-{number:016x}")
 }
 
+/// How many of a file's bytes are of what is in memory.
+pub(super) fn payload_bytes(length: u64) -> u64 {
+    length.saturating_sub(HEADER_BYTES as u64)
+}
+
 /// The number of an active file by its name.
 pub(super) fn parse(name: &str) -> Option<u64> {
     let digits = name.strip_prefix("active-")?;

@@ -3,7 +3,7 @@
 //! When a block is sealed, all metrics that had one base have another one, the same for all. If the other one takes over the number, no entry
 //! of a metric changes. It may if nobody else has that number any more; so it is counted how many metrics have each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, TryReserveError};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -48,13 +48,18 @@ struct Arrival {
 
 impl Numbers {
     /// Adds what a number stands for on disk.
-    pub(super) fn restore(&mut self, number: u32, base: BaseRef, root: Root) {
+    ///
+    /// # Errors
+    /// There is no memory for so many numbers.
+    pub(super) fn restore(&mut self, number: u32, base: BaseRef, root: Root) -> Result<(), TryReserveError> {
         let place = number as usize;
         if self.numbered.len() <= place {
+            self.numbered.try_reserve(place + 1 - self.numbered.len())?;
             self.numbered.resize_with(place + 1, Numbered::default);
         }
         self.by_address.insert(base.address(), number);
         self.numbered[place] = Numbered { base, root, metrics: 0 };
+        Ok(())
     }
 
     /// The base of a number; none of one that stands for nothing.

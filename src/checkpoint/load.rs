@@ -1,5 +1,6 @@
 //! Reading a checkpoint into an empty core.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -39,14 +40,14 @@ impl Checkpointer {
         let mut pages = PageFile::open(&**disk, dir, &database_id, write)?;
         let restore = Restore::new(core, roots.version);
 
-        let mut state = Vec::new();
+        let mut state = zeros(roots.state.entries).map_err(|reason| pages.damaged(roots.state, reason))?;
         pages.load(STATE, roots.state, |first, bytes| {
             // A leaf of zeros, as somebody's metadata may have, is not there.
-            state.resize(usize::try_from(first).map_err(|_| "too long a state")?, 0);
-            state.extend_from_slice(bytes);
+            let place =
+                usize::try_from(first).ok().and_then(|first| state.get_mut(first..)?.get_mut(..bytes.len()));
+            place.ok_or("too long a state")?.copy_from_slice(bytes);
             Ok(())
         })?;
-        state.resize(usize::try_from(roots.state.entries).unwrap_or(state.len()), 0);
         let freezes = state::decode(&state, &restore).map_err(|reason| pages.damaged(roots.state, reason))?;
 
         let mut volumes = std::collections::BTreeSet::new();
@@ -62,10 +63,14 @@ impl Checkpointer {
         })?;
 
         let mut numbers = load_bases(&mut pages, roots)?;
-        let mut entries: Vec<MetricEntry> = Vec::new();
+        let next_metric = u32::try_from(roots.metrics.entries);
+        let next_metric =
+            next_metric.map_err(|_| pages.damaged(roots.metrics, "more metrics than there are numbers"))?;
+        // By leaf, as there are only so many of these as there are pages, however high the numbers are.
+        let mut entries: BTreeMap<u64, Vec<MetricEntry>> = BTreeMap::new();
         let mut metrics = 0u64;
         pages.load(METRICS, roots.metrics, |first, bytes| {
-            entries.resize(usize::try_from(first).map_err(|_| "too many metrics")?, MetricEntry::default());
+            let mut leaf = Vec::with_capacity(METRICS.leaf_entries() as usize);
             for bytes in bytes.chunks_exact(METRICS.entry_bytes()) {
                 let entry = MetricEntry::decode(bytes);
                 if let Some(entry) = entry {
@@ -75,20 +80,21 @@ impl Checkpointer {
                         return Err("a metric with a base that there is not");
                     }
                 }
-                entries.push(entry.unwrap_or_default());
+                leaf.push(entry.unwrap_or_default());
             }
+            entries.insert(METRICS.leaf_of(first), leaf);
             Ok(())
         })?;
-        let next_metric = u32::try_from(roots.metrics.entries);
-        let next_metric =
-            next_metric.map_err(|_| pages.damaged(roots.metrics, "more metrics than there are numbers"))?;
 
-        restore.reserve(entries.len());
+        // There are so many entries on disk.
+        restore.reserve(metrics as usize);
         let names = NamesFile::open(disk, dir, database_id, roots.names, write)?;
         let mut dead_names = 0;
         let mut named = 0;
         names.scan(|offset, record: NameRecord<'_>| {
-            let entry = entries.get(record.metric.get() as usize);
+            let number = u64::from(record.metric.get());
+            let leaf = entries.get(&METRICS.leaf_of(number));
+            let entry = leaf.and_then(|leaf| leaf.get((number % METRICS.leaf_entries()) as usize));
             let Some(entry) = entry.filter(|entry| entry.name == offset) else {
                 dead_names += record.bytes;
                 return Ok(());
@@ -128,6 +134,15 @@ impl Checkpointer {
     }
 }
 
+/// So many zeros, which take no memory before something else is written over them; a reason if they cannot be had.
+pub(super) fn zeros(bytes: u64) -> std::result::Result<Vec<u8>, &'static str> {
+    const TOO_LONG: &str = "too long for the memory that there is";
+    let len = usize::try_from(bytes).map_err(|_| TOO_LONG)?;
+    // What was allocated as zeros may not be had, and then the process would end.
+    Vec::<u8>::new().try_reserve_exact(len).map_err(|_| TOO_LONG)?;
+    Ok(vec![0; len])
+}
+
 /// What each number of a base stands for.
 pub(super) fn load_bases(pages: &mut PageFile, roots: Roots) -> Result<Numbers> {
     let mut found = Vec::new();
@@ -150,7 +165,8 @@ pub(super) fn load_bases(pages: &mut PageFile, roots: Roots) -> Result<Numbers> 
         })?;
         let base = BaseRef::of(blocks).filter(|base| base.blocks().len() as u64 == root.entries);
         let base = base.ok_or_else(|| pages.damaged(root, "the blocks of a base are not in order"))?;
-        numbers.restore(number, base, root);
+        let restored = numbers.restore(number, base, root);
+        restored.map_err(|_| pages.damaged(roots.bases, "more bases than there is memory for"))?;
     }
     Ok(numbers)
 }

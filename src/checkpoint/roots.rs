@@ -21,7 +21,8 @@ pub(crate) struct Roots {
     pub(crate) version: Version,
     /// The number of the names file, and how much of it counts, in bytes.
     pub(crate) names: (u64, u64),
-    /// The number of the active file and its length in bytes; number 0 stands for no file, as nothing is in memory.
+    /// The number of the active file and its length in bytes; number 0 stands for no file: earlier builds wrote none if nothing was
+    /// in memory.
     pub(crate) active: (u64, u64),
     pub(crate) metrics: Root,
     pub(crate) bases: Root,

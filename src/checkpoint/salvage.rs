@@ -22,7 +22,7 @@ use crate::tree::{LostEntries, PageFile};
 
 use super::active::{self, BLOCK_HEADER_BYTES, HEADER_BYTES, MAGIC, block_crc, header_crc};
 use super::entry::{MetricEntry, decode_volume};
-use super::load::load_bases;
+use super::load::{load_bases, zeros};
 use super::roots::{METRICS, Roots, STATE, VOLUMES};
 use super::state::{self, Freezes};
 use super::{Checkpointer, files_of};
@@ -191,7 +191,13 @@ fn read_trees(
         }
         (None, Some(reason)) => found.damaged(pages.damaged(roots.volumes, reason), None),
     }
-    let mut state = vec![0; usize::try_from(roots.state.entries).unwrap_or(0)];
+    let mut state = match zeros(roots.state.entries) {
+        Ok(state) => state,
+        Err(reason) => {
+            found.damaged(pages.damaged(roots.state, reason), Some(STATE_LOST.to_owned()));
+            return Ok(());
+        }
+    };
     let mut lost = pages.salvage(STATE, roots.state, |first, bytes| {
         let first = usize::try_from(first).unwrap_or(usize::MAX);
         if let Some(place) = first.checked_add(bytes.len()).and_then(|end| state.get_mut(first..end)) {

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+
 use crate::commitlog::DatabaseId;
 use crate::error::{Error, Result};
 use crate::io::Vfs;
@@ -96,7 +99,7 @@ impl Checkpointer {
             version: self.roots.version,
             pages: self.files.as_ref().map_or(0, |files| files.pages.pages_written()) - pages_before,
             names_bytes,
-            active_bytes: self.roots.active.1,
+            active_bytes: active::payload_bytes(self.roots.active.1),
             elapsed: started.elapsed(),
         })
     }
@@ -121,7 +124,7 @@ impl Checkpointer {
             version: roots.version,
             pages: checkpointer.files.map_or(0, |files| files.pages.pages_written()),
             names_bytes: roots.names.1,
-            active_bytes: roots.active.1,
+            active_bytes: active::payload_bytes(roots.active.1),
             elapsed: started.elapsed(),
         };
         Ok((roots, written))
@@ -202,26 +205,17 @@ impl Checkpointer {
         Ok(Next { roots, numbers, volumes, state, dead_names })
     }
 
-    /// Writes what is in memory. Returns the number and the length of the file; number 0 if there was nothing to write.
+    /// Writes what is in memory. Returns the number and the length of the file. It is written if there is nothing in memory too: so the superblock always
+    /// names the highest number that counted, and none is used twice, which who reads beside this process would not notice.
     fn write_active(&mut self, transaction: &Transaction) -> Result<(u64, u64)> {
-        let mut writer = None;
+        self.last_active += 1;
+        let (number, version) = (self.last_active, transaction.version);
+        active::make_folder(&*self.disk, &self.dir)?;
+        let mut writer = ActiveWriter::begin(&*self.disk, &self.dir, number, self.database_id, version)?;
         for (metric, map) in transaction.metrics.iter().filter(|(_, map)| !map.layers().is_empty()) {
-            if writer.is_none() {
-                self.last_active += 1;
-                let version = transaction.version;
-                active::make_folder(&*self.disk, &self.dir)?;
-                let begun =
-                    ActiveWriter::begin(&*self.disk, &self.dir, self.last_active, self.database_id, version)?;
-                writer = Some(begun);
-            }
-            if let Some(writer) = &mut writer {
-                writer.add(&state_of_metric(metric, map, transaction.version)?)?;
-            }
+            writer.add(&state_of_metric(metric, map, version)?)?;
         }
-        match writer {
-            Some(writer) => Ok((self.last_active, writer.finish(&*self.disk, &self.dir)?)),
-            None => Ok((0, 0)),
-        }
+        Ok((number, writer.finish(&*self.disk, &self.dir)?))
     }
 
     /// Forgets what a checkpoint wrote that will not count.
@@ -368,25 +362,47 @@ fn write_state(pages: &mut PageFile, root: Root, before: &[u8], state: &[u8]) ->
     })
 }
 
-/// What a metric has in memory, as of a version.
+/// What a metric has in memory, as of a version. Cost: in proportion to the layers and their partitions.
 fn state_of_metric(metric: MetricId, map: &PartitionMap, version: Version) -> Result<MetricState> {
-    let mut seen: Vec<usize> = Vec::new();
+    let mut places: HashMap<usize, usize, RandomState> = HashMap::default();
     let mut partitions = Vec::new();
     let mut layers = Vec::with_capacity(map.layers().len());
     for layer in map.layers() {
         let mut stack = Vec::with_capacity(layer.stack.len());
         for partition in &layer.stack {
-            let known = seen.iter().rposition(|address| *address == partition.address());
-            stack.push(match known {
-                Some(place) => place,
-                None => {
-                    partitions.push(partition.state(version)?);
-                    seen.push(partition.address());
-                    seen.len() - 1
-                }
-            });
+            let next = partitions.len();
+            let place = *places.entry(partition.address()).or_insert(next);
+            if place == next {
+                partitions.push(partition.state(version)?);
+            }
+            stack.push(place);
         }
         layers.push((layer.cover, stack));
     }
     Ok(MetricState { metric, partitions, layers })
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::mvcc::memory::Memory;
+    use crate::mvcc::partition::PartitionRef;
+    use crate::mvcc::partition_map::{Cover, Layer};
+    use crate::mvcc::window::Window;
+
+    #[test]
+    fn a_partition_in_several_layers_is_written_once_however_many_layers_there_are() {
+        let (window, memory) = (Window::new(10), Memory::default());
+        let partition = || PartitionRef::new(window, Version(1), &memory);
+        let below = partition();
+        let layer = |number: i64| {
+            let cover = Cover { first: 10 * number, last: 10 * number + 9 };
+            Layer { cover, stack: [below.clone(), partition()].into_iter().collect() }
+        };
+        let map =
+            PartitionMap::restored(BaseRef::default(), (0..50_000).map(layer).collect()).expect("in order");
+        let state = state_of_metric(MetricId::from(1), &map, Version(1)).expect("sound");
+        assert_eq!((state.partitions.len(), state.layers.len()), (50_001, 50_000));
+        assert!(state.layers.iter().zip(1..).all(|((_, stack), place)| *stack == [0, place]));
+    }
 }

@@ -89,12 +89,14 @@ pub(crate) struct SegmentMaker {
     incarnation: u64,
     /// Bytes used of the segment before.
     used: u32,
+    /// No segment is made larger than this asks for, in bytes, but for a record that wants it.
+    live: u64,
 }
 
 impl SegmentMaker {
     /// The next segment is `sequence`; `used` bytes of the one before are used.
     pub(super) fn new(log: Log, sequence: u64, incarnation: u64, used: u32) -> Self {
-        SegmentMaker { log, sequence, incarnation, used }
+        SegmentMaker { log, sequence, incarnation, used, live: u64::MAX }
     }
 
     /// The log that it makes segments of.
@@ -102,7 +104,12 @@ impl SegmentMaker {
         &self.log
     }
 
-    /// Makes the next segment, durable in bytes and name: twice the bytes used of the one before and large enough for
+    /// Notes how many bytes of the log are needed at a time, about. Segments that are larger would be files of zeros, or of what nobody needs.
+    pub(crate) fn note_live(&mut self, bytes: u64) {
+        self.live = bytes;
+    }
+
+    /// Makes the next segment, durable in bytes and name: twice the bytes used of the one before, no more than are live, and large enough for
     /// `wanted` bytes of [`frame_bytes`](super::frame_bytes), as far as the configured sizes allow.
     ///
     /// # Errors
@@ -110,7 +117,8 @@ impl SegmentMaker {
     /// next call starts over.
     pub(crate) fn make(&mut self, wanted: u64) -> Result<Segment> {
         let overhead = u64::from(SEGMENT_HEADER_BYTES + FRAME_HEADER_BYTES);
-        let size = self.log.sizes.for_bytes((2 * u64::from(self.used)).max(wanted.saturating_add(overhead)));
+        let grown = (2 * u64::from(self.used)).min(self.live);
+        let size = self.log.sizes.for_bytes(grown.max(wanted.saturating_add(overhead)));
         let header = SegmentHeader {
             database_id: self.log.database_id,
             sequence: self.sequence,

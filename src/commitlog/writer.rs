@@ -187,6 +187,12 @@ impl LogWriter {
         reached.chain(empty).sum()
     }
 
+    /// Bytes from the beginning of the first segment that counts to the end of what was written.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        let full = self.reached.iter().rev().skip(1).map(|reached| u64::from(reached.bytes));
+        full.sum::<u64>() + u64::from(self.position.offset)
+    }
+
     /// Bytes of [`frame_bytes`] that the pushed segments are sure to take.
     pub(crate) fn free_bytes(&self) -> u64 {
         let mut segments = self.segments.iter();

@@ -83,7 +83,7 @@ impl<'a> Restore<'a> {
         self.core.next_volume.fetch_max(number, Ordering::Relaxed);
     }
 
-    /// Makes room for so many metrics at once.
+    /// Makes room for so many metrics at once: before the first.
     pub(crate) fn reserve(&self, metrics: usize) {
         self.core.names.reserve(metrics);
     }

@@ -310,6 +310,9 @@ impl Names {
             return known.name() == name;
         }
         let is_new = state.namespaces().all(|known| known.name() != name);
+        if is_new && !state.reserve_namespace(id) {
+            return false;
+        }
         if is_new {
             state.add_namespace(id, name, options).set_created();
         }

@@ -83,6 +83,12 @@ impl State {
         u32::try_from(self.namespaces.len()).ok().map(NamespaceId)
     }
 
+    /// Makes room for a namespace of this number. `false` if there is no memory for that.
+    pub(super) fn reserve_namespace(&mut self, id: NamespaceId) -> bool {
+        let more = (id.0 as usize + 1).saturating_sub(self.namespaces.len());
+        self.namespaces.try_reserve(more).is_ok()
+    }
+
     pub(super) fn add_namespace(
         &mut self,
         id: NamespaceId,

@@ -17,6 +17,9 @@ use super::super::transaction::Version;
 use super::super::window::Window;
 use super::{Closed, Counted, PARTITION_BYTES, Partition, PartitionRef};
 
+/// Nobody ever writes so many side entries, and the next ones have numbers too.
+const SIDE_LEN_MAX: u64 = u64::MAX >> 1;
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionState {
@@ -107,8 +110,11 @@ impl PartitionRef {
 
 impl PartitionState {
     fn check(&self, window: Window) -> Result<(), &'static str> {
+        // A point takes at least a bit: so there are never so many that their sum has no room in 64 bits.
         let in_window = |stream: &ClosedStream| {
-            stream.first <= stream.last && stream.points > 0 && window.of(stream.first).has(stream.last)
+            stream.first <= stream.last
+                && (1..=8 * stream.bytes.len() as u64).contains(&stream.points)
+                && window.of(stream.first).has(stream.last)
         };
         if !self.streams.iter().all(in_window)
             || !self.streams.is_sorted_by(|one, next| one.last < next.first)
@@ -116,7 +122,8 @@ impl PartitionState {
             return Err("streams that are not in order");
         }
         let numbers = || self.side.iter().map(|(entry, _)| entry.number);
-        if !numbers().is_sorted_by(|one, next| one < next)
+        if self.side_len > SIDE_LEN_MAX
+            || !numbers().is_sorted_by(|one, next| one < next)
             || numbers().next_back().is_some_and(|last| last >= self.side_len)
         {
             return Err("side entries that are not in order");
