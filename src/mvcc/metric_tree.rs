@@ -5,7 +5,8 @@
 //! under construction holds are changed in place. So a transaction costs the path of each metric that it changes, and metrics
 //! that it does not change cost nothing.
 //!
-//! Each node has the version of its last change, so that a checkpoint passes over what it has written already.
+//! Each node has the version of its last change, so that a checkpoint passes over what it has written already. A node all of whose metrics are
+//! gone is given back, and that version stands in its place: metrics that come and go leave nothing behind but a word for 64 of them, and less the more there were.
 
 use crate::names::MetricId;
 use crate::sync::{Arc, make_mut};
@@ -28,11 +29,20 @@ pub(crate) struct MetricTree {
     len: u64,
 }
 
+type Map = Arc<PartitionMap>;
+
+/// A node; none where no id was ever set.
 #[derive(Clone, Debug)]
 enum Node {
     Inner(Arc<Slots<Node>>),
-    Leaf(Arc<Slots<Arc<PartitionMap>>>),
+    Leaf(Arc<Slots<Map>>),
+    /// In place of an inner node or a leaf all of whose ids are gone: the version at which the last of them went.
+    Gone(Version),
 }
+
+// A slot of an inner node has one.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Option<Node>>() == 16);
 
 /// What a node consists of.
 #[derive(Clone, Debug)]
@@ -50,7 +60,7 @@ impl<T> Slots<T> {
 
 impl MetricTree {
     /// The map of a metric.
-    pub(crate) fn get(&self, metric: MetricId) -> Option<&Arc<PartitionMap>> {
+    pub(crate) fn get(&self, metric: MetricId) -> Option<&Map> {
         if height_for(metric) > self.height {
             return None;
         }
@@ -60,18 +70,14 @@ impl MetricTree {
             match node {
                 Node::Inner(children) => node = children.slots[digit(metric, level)].as_ref()?,
                 Node::Leaf(maps) => return maps.slots[digit(metric, 0)].as_ref(),
+                Node::Gone(_) => return None,
             }
             level = level.saturating_sub(1);
         }
     }
 
     /// Sets or, with `None`, removes the map of a metric, in the transaction of this version. Returns the one that it had.
-    pub(crate) fn set(
-        &mut self,
-        metric: MetricId,
-        map: Option<Arc<PartitionMap>>,
-        version: Version,
-    ) -> Option<Arc<PartitionMap>> {
+    pub(crate) fn set(&mut self, metric: MetricId, map: Option<Map>, version: Version) -> Option<Map> {
         while self.height < height_for(metric) {
             if let Some(root) = self.root.take() {
                 let mut children = Slots::new(version);
@@ -80,25 +86,10 @@ impl MetricTree {
             }
             self.height += 1;
         }
-        let mut node = self.root.get_or_insert_with(|| Node::empty(self.height, version));
-        let mut level = self.height;
-        let maps = loop {
-            match node {
-                Node::Inner(children) => {
-                    let children = make_mut(children);
-                    children.changed = version;
-                    let child = &mut children.slots[digit(metric, level)];
-                    level -= 1;
-                    node = child.get_or_insert_with(|| Node::empty(level, version));
-                }
-                Node::Leaf(maps) => break make_mut(maps),
-            }
-        };
-        maps.changed = version;
-        let slot = &mut maps.slots[digit(metric, 0)];
         self.len += u64::from(map.is_some());
-        self.len -= u64::from(slot.is_some());
-        std::mem::replace(slot, map)
+        let old = set(&mut self.root, self.height, metric, map, version);
+        self.len -= u64::from(old.is_some());
+        old
     }
 
     /// How many metrics it has.
@@ -107,28 +98,30 @@ impl MetricTree {
     }
 
     /// Visits the leaves that changed after a version: the first id of each, and its slots. Passes over what did not change.
-    pub(crate) fn changed_after(
-        &self,
-        version: Version,
-        mut visit: impl FnMut(MetricId, &[Option<Arc<PartitionMap>>]),
-    ) {
-        let mut stack: Vec<(&Node, u32)> = self.root.iter().map(|root| (root, 0)).collect();
-        while let Some((node, prefix)) = stack.pop() {
+    pub(crate) fn changed_after(&self, version: Version, mut visit: impl FnMut(MetricId, &[Option<Map>])) {
+        let mut stack: Vec<(&Node, u32, u32)> = self.root.iter().map(|root| (root, self.height, 0)).collect();
+        while let Some((node, level, prefix)) = stack.pop() {
             match node {
                 Node::Leaf(maps) if maps.changed > version => visit(MetricId(prefix << BITS), &maps.slots),
                 Node::Inner(children) if children.changed > version => {
                     let below = children.slots.iter().enumerate().rev();
-                    stack.extend(
-                        below.filter_map(|(i, child)| Some((child.as_ref()?, prefix << BITS | i as u32))),
-                    );
+                    stack.extend(below.filter_map(|(i, child)| {
+                        Some((child.as_ref()?, level - 1, prefix << BITS | i as u32))
+                    }));
                 }
-                Node::Leaf(_) | Node::Inner(_) => {}
+                Node::Gone(changed) if *changed > version => {
+                    let leaves = 1_u32 << (level * BITS);
+                    let first = prefix << (level * BITS);
+                    (first..first + leaves)
+                        .for_each(|leaf| visit(MetricId(leaf << BITS), &[const { None }; FAN_OUT]));
+                }
+                Node::Inner(_) | Node::Leaf(_) | Node::Gone(_) => {}
             }
         }
     }
 
     /// All metrics, by id.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (MetricId, &Arc<PartitionMap>)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (MetricId, &Map)> {
         let mut stack: Vec<(&Node, u32)> = self.root.iter().map(|root| (root, 0)).collect();
         let mut leaf = [].iter().enumerate();
         let mut leaf_prefix = 0;
@@ -148,10 +141,68 @@ impl MetricTree {
                             below.filter_map(|(i, child)| Some((child.as_ref()?, prefix << BITS | i as u32))),
                         );
                     }
+                    Node::Gone(_) => {}
                 }
             }
         })
     }
+
+    /// Nodes that take memory of their own.
+    #[cfg(all(test, not(loom)))]
+    fn nodes(&self) -> usize {
+        let mut stack: Vec<&Node> = self.root.iter().collect();
+        let mut nodes = 0;
+        while let Some(node) = stack.pop() {
+            nodes += usize::from(!matches!(node, Node::Gone(_)));
+            if let Node::Inner(children) = node {
+                stack.extend(children.slots.iter().flatten());
+            }
+        }
+        nodes
+    }
+}
+
+/// Sets or removes a map below a node, of which there may be none yet.
+fn set(
+    node: &mut Option<Node>,
+    level: u32,
+    metric: MetricId,
+    map: Option<Map>,
+    version: Version,
+) -> Option<Map> {
+    let removes = map.is_none();
+    match node {
+        // Nothing to remove.
+        None | Some(Node::Gone(_)) if removes => return None,
+        None => *node = Some(Node::empty(level, version)),
+        // What a checkpoint does not know yet it must still learn.
+        Some(Node::Gone(changed)) if level > 0 => {
+            let slots = std::array::from_fn(|_| Some(Node::Gone(*changed)));
+            *node = Some(Node::Inner(Arc::new(Slots { slots, changed: version })));
+        }
+        Some(Node::Gone(_)) => *node = Some(Node::empty(0, version)),
+        Some(Node::Inner(_) | Node::Leaf(_)) => {}
+    }
+    let (old, is_gone) = match node {
+        Some(Node::Inner(children)) => {
+            let children = make_mut(children);
+            children.changed = version;
+            let old = set(&mut children.slots[digit(metric, level)], level - 1, metric, map, version);
+            let is_gone = |child: &Option<Node>| matches!(child, Some(Node::Gone(_)));
+            (old, removes && children.slots.iter().all(is_gone))
+        }
+        Some(Node::Leaf(maps)) => {
+            let maps = make_mut(maps);
+            maps.changed = version;
+            let old = std::mem::replace(&mut maps.slots[digit(metric, 0)], map);
+            (old, removes && maps.slots.iter().all(Option::is_none))
+        }
+        Some(Node::Gone(_)) | None => (None, false),
+    };
+    if is_gone {
+        *node = Some(Node::Gone(version));
+    }
+    old
 }
 
 impl Node {
@@ -222,6 +273,36 @@ mod tests {
         assert_eq!(changed(&tree, 3), [64]);
         tree.set(MetricId(0), None, Version(5));
         assert_eq!((changed(&tree, 4), changed(&tree, 5)), (vec![0], vec![]));
+    }
+
+    #[test]
+    fn what_is_gone_takes_nothing_and_is_told_until_it_is_known() {
+        let mut tree = MetricTree::default();
+        let mut version = 0;
+        let mut next = || {
+            version += 1;
+            Version(version)
+        };
+        for id in 0..200_000 {
+            tree.set(MetricId(id), Some(map()), next());
+            if let Some(old) = u32::checked_sub(id, 1_000) {
+                assert!(tree.set(MetricId(old), None, next()).is_some());
+            }
+        }
+        assert_eq!(tree.len(), 1_000);
+        // A path, the leaves, and nodes above that are half gone.
+        assert!(tree.nodes() <= 40, "{}", tree.nodes());
+        let changed = |version| {
+            let mut changed = Vec::new();
+            tree.changed_after(Version(version), |first, slots| {
+                assert_eq!(slots.len(), FAN_OUT);
+                changed.push(first.0);
+            });
+            changed
+        };
+        assert!(changed(0).into_iter().eq((0..200_000).step_by(64)), "each leaf that ever was, in order");
+        assert_eq!(changed(version - 1), [198_976], "the last that went");
+        assert_eq!(changed(version), []);
     }
 
     proptest! {
