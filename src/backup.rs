@@ -19,6 +19,7 @@ use crate::mvcc::transaction::Transaction;
 use crate::planted::Planted;
 use crate::report::{BackupProgress, BackupReport};
 use crate::sealed::Adopted;
+use crate::settings::{Settings, SettingsFile};
 use crate::store::{self, Origin};
 use crate::superblock::{Backup, Contents, LOCK_FILE};
 
@@ -33,6 +34,7 @@ pub(crate) fn write(
     origin: &Origin,
     core: &Core,
     transaction: &Transaction,
+    kept: &Settings,
     dir: &Path,
     progress: Progress<'_>,
 ) -> Result<BackupReport> {
@@ -81,6 +83,9 @@ pub(crate) fn write(
     contents.log.synced = writer.synced();
     // The folders of the log and of the volumes.
     disk.sync_dir(dir)?;
+    if *kept != Settings::default() {
+        SettingsFile::new(disk, dir, *database_id).write(kept)?;
+    }
     backup.finish(&**disk, dir, contents)?;
     Ok(BackupReport {
         version: transaction.version,

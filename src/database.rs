@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::read_only;
 use crate::report::{CheckpointReport, CloseReport, MemoryBlock, OpenReport, SealReport, SealedStats, Stats};
 use crate::scope::{SealProgress, SealScope};
+use crate::settings::{Settings, SettingsFile};
 use crate::snapshot::Snapshot;
 use crate::store::{Opened, Postponed, Store};
 use crate::sync::Arc;
@@ -113,13 +114,14 @@ impl Database {
         let stored = |stored: NamespaceOptions| Engine::new_core(&options, stored);
         if options.read_only {
             let (origin, core, mut report) = read_only::open(&disk, path, stored)?;
+            let kept = SettingsFile::new(&disk, path, origin.database_id).read()?;
             report.elapsed = started.elapsed();
-            let engine = Arc::new(Engine::reading(options, core, origin, report));
+            let engine = Arc::new(Engine::reading(options, kept, core, origin, report));
             return Ok(Database(Arc::new(Handle { engine, background: Vec::new() })));
         }
-        let Opened { store, core, mut report, postponed } = Store::open(&options, disk, path, stored)?;
+        let Opened { store, core, mut report, postponed, kept } = Store::open(&options, disk, path, stored)?;
         report.elapsed = started.elapsed();
-        Database::start(options, core, Some(store), report, postponed)
+        Database::start(options.over(kept), core, Some(store), report, postponed)
     }
 
     pub(crate) fn open_memory_only(options: Options) -> Result<Database> {
@@ -149,6 +151,21 @@ impl Database {
             }
         }
         Ok(Database(Arc::new(Handle { engine, background })))
+    }
+
+    /// The settings as they are now: all are set.
+    pub fn settings(&self) -> Settings {
+        self.engine().settings().into()
+    }
+
+    /// Changes settings while the database is open; those that are not set stay as they are. They hold from the next commit and the next look of the background on, and the database keeps
+    /// them: a later opening has them, unless it gives others by its [`Options`]. Atomic: after a crash all of the change is there, or nothing.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`](crate::Error::InvalidOption), [`Error::Closed`](crate::Error::Closed), [`Error::ReadOnly`](crate::Error::ReadOnly).
+    /// [`Error::Io`](crate::Error::Io): they stay as they were; whether the next opening has the old ones or the new ones is not known.
+    pub fn change_settings(&self, change: Settings) -> Result<()> {
+        self.engine().change_settings(change)
     }
 
     /// What opening found and did.
@@ -253,12 +270,12 @@ impl Database {
         let engine = self.engine();
         let mut staged = engine.core().stage();
         staged.point(metric, at.as_nanos(), value)?;
-        engine.commit(staged, engine.options().durability, None)
+        engine.commit(staged, engine.settings().durability, None)
     }
 
     /// Begins a write transaction. Any number may be open at a time, on any threads.
     pub fn begin_write(&self) -> WriteTransaction {
-        WriteTransaction::new(self.0.engine.clone(), self.engine().options().durability)
+        WriteTransaction::new(self.0.engine.clone(), self.engine().settings().durability)
     }
 
     /// Begins a checked write transaction: it commits only if nothing that it read has been changed meanwhile, and otherwise returns
@@ -290,7 +307,7 @@ impl Database {
     ///
     /// [`Database::transact`] begins again by itself.
     pub fn begin_checked(&self) -> WriteTransaction {
-        WriteTransaction::checked(self.0.engine.clone(), self.engine().options().durability)
+        WriteTransaction::checked(self.0.engine.clone(), self.engine().settings().durability)
     }
 
     /// The state after all commits that are visible now.

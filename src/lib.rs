@@ -55,6 +55,7 @@ mod repair;
 mod report;
 mod scope;
 mod sealed;
+mod settings;
 mod snapshot;
 mod store;
 mod superblock;
@@ -81,6 +82,7 @@ pub use report::{
     SealedStats, Stats,
 };
 pub use scope::{SealProgress, SealScope};
+pub use settings::Settings;
 pub use snapshot::Snapshot;
 pub use time::{Timestamp, TimestampOutOfRange};
 pub use volumes::{SnapshotVolume, VolumeContents};

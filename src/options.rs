@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
-use crate::io::{RealDisk, Vfs, machine_memory};
+use crate::io::{RealDisk, Vfs};
 use crate::planted::Planted;
+use crate::settings::{Settings, quarter_of_memory};
 
 /// When a commit is durable, which means: survives a power cut.
 ///
@@ -41,17 +42,13 @@ pub enum Durability {
 pub struct Options {
     pub(crate) block_size: Duration,
     pub(crate) shards: u32,
-    pub(crate) durability: Durability,
     pub(crate) log: bool,
     pub(crate) log_segment_bytes_min: u32,
     pub(crate) log_segment_bytes_max: u32,
     pub(crate) log_buffer_bytes: usize,
     pub(crate) staged_bytes_max: usize,
-    pub(crate) memory_max: Option<u64>,
-    pub(crate) memory_wait: Duration,
-    pub(crate) buffer_past: Duration,
-    pub(crate) refresh_bytes: u64,
-    pub(crate) checkpoint_log_bytes: u64,
+    /// Those that can be changed while it is open, as far as they are given.
+    pub(crate) settings: Settings,
     pub(crate) open_volumes_max: usize,
     pub(crate) workers: usize,
     pub(crate) lanes: usize,
@@ -69,17 +66,12 @@ impl Default for Options {
         Options {
             block_size: Duration::from_secs(2 * 60 * 60),
             shards: 4,
-            durability: Durability::Sync,
             log: true,
             log_segment_bytes_min: 256 * 1024,
             log_segment_bytes_max: 64 * 1024 * 1024,
             log_buffer_bytes: 1024 * 1024,
             staged_bytes_max: 256 * 1024 * 1024,
-            memory_max: None,
-            memory_wait: Duration::from_secs(10),
-            buffer_past: Duration::from_secs(10 * 60),
-            refresh_bytes: 64 * 1024 * 1024,
-            checkpoint_log_bytes: 256 * 1024 * 1024,
+            settings: Settings::default(),
             open_volumes_max: 4_096,
             workers: 1,
             lanes: 8,
@@ -119,7 +111,7 @@ impl Options {
     /// The durability of commits that do not name their own. Default: [`Durability::Sync`].
     #[must_use]
     pub fn durability(mut self, durability: Durability) -> Self {
-        self.durability = durability;
+        self.settings.durability = Some(durability);
         self
     }
 
@@ -135,7 +127,7 @@ impl Options {
     /// half as many as are in memory, if that is more. Default: 256 MiB. See [`Database::checkpoint`].
     #[must_use]
     pub fn checkpoint_log_bytes(mut self, bytes: u64) -> Self {
-        self.checkpoint_log_bytes = bytes;
+        self.settings.checkpoint_log_bytes = Some(bytes);
         self
     }
 
@@ -183,14 +175,14 @@ impl Options {
     /// a few points of each metric.
     #[must_use]
     pub fn memory_max(mut self, bytes: u64) -> Self {
-        self.memory_max = Some(bytes);
+        self.settings.memory_max = Some(bytes);
         self
     }
 
     /// How long a commit waits for room in memory. Default: 10 seconds.
     #[must_use]
     pub fn memory_wait(mut self, wait: Duration) -> Self {
-        self.memory_wait = wait;
+        self.settings.memory_wait = Some(wait);
         self
     }
 
@@ -198,7 +190,7 @@ impl Options {
     /// are past that. Default: 10 minutes.
     #[must_use]
     pub fn buffer_past(mut self, buffer_past: Duration) -> Self {
-        self.buffer_past = buffer_past;
+        self.settings.buffer_past = Some(buffer_past);
         self
     }
 
@@ -206,7 +198,7 @@ impl Options {
     /// first. Default: 64 MiB.
     #[must_use]
     pub fn refresh_bytes(mut self, bytes: u64) -> Self {
-        self.refresh_bytes = bytes;
+        self.settings.refresh_bytes = Some(bytes);
         self
     }
 
@@ -325,9 +317,15 @@ impl Options {
         Database::open_memory_only(self)
     }
 
-    /// The limit of memory for points.
+    /// These, and where a setting is not given, that which a database keeps.
+    pub(crate) fn over(mut self, kept: Settings) -> Self {
+        self.settings = self.settings.or(kept);
+        self
+    }
+
+    /// The limit of memory for points, as far as it is known before the database is open.
     pub(crate) fn memory_limit(&self) -> u64 {
-        self.memory_max.unwrap_or_else(quarter_of_memory).max(4 << 20)
+        self.settings.in_force().memory_max
     }
 
     /// The limit of memory for points while the log is replayed, when nothing can be sealed: half of the machine's, since around points there is
@@ -354,18 +352,13 @@ impl Options {
         // So little that commits wait for each other, where schedules are explored.
         let staged_bytes_min = if cfg!(shuttle) { 64 } else { 4 << 20 };
         rule(self.staged_bytes_max >= staged_bytes_min, "staged_bytes_max", "at least 4 MiB")?;
-        rule(self.memory_max.is_none_or(|bytes| bytes >= 4 << 20), "memory_max", "at least 4 MiB")?;
+        self.settings.check()?;
         rule(self.open_volumes_max >= 1, "open_volumes_max", "at least 1")?;
         rule(self.workers <= 1, "workers", "0 or 1")?;
         rule((1..=256).contains(&self.lanes), "lanes", "1 to 256")?;
         rule(!(self.salvage && self.read_only), "read_only", "not with salvage, which writes")?;
         rule(self.attempts >= 1, "attempts", "at least 1")
     }
-}
-
-/// A quarter of what this process may have.
-fn quarter_of_memory() -> u64 {
-    machine_memory().map_or(1 << 30, |bytes| bytes / 4)
 }
 
 #[cfg(test)]

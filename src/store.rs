@@ -18,6 +18,7 @@ use crate::options::Options;
 use crate::planted::Bug;
 use crate::report::{CheckpointReport, OpenReport};
 use crate::sealed::{BlockVolume, VolumeId, VolumeStore};
+use crate::settings::{Settings, SettingsFile};
 use crate::superblock::{self, Contents, FolderState, LOCK_FILE, StoredOptions, Superblock};
 use crate::sync::Mutex;
 
@@ -43,6 +44,8 @@ pub(crate) struct Store {
     replayed_bytes: AtomicU64,
     /// How many bytes had been written to the log when the last checkpoint was begun.
     checkpoint_at: AtomicU64,
+    /// What is kept of settings, and where.
+    settings: Mutex<(Settings, SettingsFile)>,
     /// Held until the last handle and snapshot is gone.
     _lock: Box<dyn VfsLock>,
 }
@@ -55,6 +58,8 @@ pub(crate) struct Opened {
     pub(crate) report: OpenReport,
     /// Installs that are to be gone on with, and why opening could not.
     pub(crate) postponed: Option<Postponed>,
+    /// The settings that it keeps.
+    pub(crate) kept: Settings,
 }
 
 /// See [`Opened`]. All can be read meanwhile: what is not installed is in memory.
@@ -95,14 +100,17 @@ impl Store {
     }
 
     fn new(
-        disk: &Arc<dyn Vfs>,
+        (disk, dir): (&Arc<dyn Vfs>, &Path),
+        kept: Settings,
         journal: Arc<FileJournal>,
         superblock: Superblock,
         checkpointer: Checkpointer,
         lock: Box<dyn VfsLock>,
     ) -> Self {
         let Contents { database_id, options, .. } = *superblock.contents();
+        let settings = Mutex::new((kept, SettingsFile::new(disk, dir, database_id)));
         Store {
+            settings,
             origin: Origin { disk: disk.clone(), database_id, options },
             journal,
             superblock: Mutex::new(superblock),
@@ -132,8 +140,9 @@ impl Store {
         }
         let checkpointer = Checkpointer::new(disk, dir, id);
         let report = OpenReport { created: true, clean: true, ..OpenReport::default() };
-        let store = Store::new(disk, journal, made.superblock, checkpointer, lock);
-        Ok(Opened { store, core, report, postponed: None })
+        let kept = Settings::default();
+        let store = Store::new((disk, dir), kept, journal, made.superblock, checkpointer, lock);
+        Ok(Opened { store, core, report, postponed: None, kept })
     }
 
     fn recover(
@@ -154,6 +163,11 @@ impl Store {
             }
         };
         let contents = *superblock.contents();
+        let (kept, damaged_settings) = match SettingsFile::new(disk, dir, contents.database_id).read() {
+            Err(error @ Error::Corrupt { .. }) if options.salvage => (Settings::default(), Some(error)),
+            read => (read?, None),
+        };
+        let options = &options.clone().over(kept);
         let mut core = new_core(contents.options.namespace());
         if contents.options.has_log {
             core.set_volumes(volumes(disk, dir, contents.database_id, options.open_volumes_max));
@@ -210,6 +224,7 @@ impl Store {
             last_version,
             ..log_report(&recovered.report)
         };
+        report.damage.extend(damaged_settings.map(|error| format!("{error}; there are none now")));
         if superblock.repaired() {
             report.damage.push(format!("a slot of {} was damaged", dir.join(superblock::FILE).display()));
         }
@@ -253,9 +268,9 @@ impl Store {
             report.swept_files.extend(paths(swept));
             report.foreign_files.extend(paths(foreign));
         }
-        let store = Store::new(disk, journal, superblock, checkpointer, lock);
+        let store = Store::new((disk, dir), kept, journal, superblock, checkpointer, lock);
         store.replayed_bytes.store(bytes_replayed, Ordering::Relaxed);
-        Ok(Opened { store, core, report, postponed })
+        Ok(Opened { store, core, report, postponed, kept })
     }
 
     /// Writes a checkpoint of the published state, and removes the log before it. Nothing may be sealed meanwhile.
@@ -293,6 +308,24 @@ impl Store {
     /// The version of the last checkpoint, as [`Checkpointer::version`]. Waits while one is being written.
     pub(crate) fn checkpoint_version(&self) -> Option<Version> {
         self.checkpointer.lock().version()
+    }
+
+    /// Keeps settings, and where they are not set those that were kept.
+    ///
+    /// # Errors
+    /// Those of [`SettingsFile::write`].
+    pub(crate) fn keep_settings(&self, change: Settings) -> Result<()> {
+        let mut settings = self.settings.lock();
+        let (kept, file) = &mut *settings;
+        let new = change.or(*kept);
+        file.write(&new)?;
+        *kept = new;
+        Ok(())
+    }
+
+    /// The settings that it keeps.
+    pub(crate) fn kept_settings(&self) -> Settings {
+        self.settings.lock().0
     }
 
     /// Which database it is.

@@ -73,7 +73,7 @@ impl Engine {
         let is_old = behind > 0 && now >= since + INTERVAL;
         // What is in memory is written each time: so much must have gone through the log for it.
         let is_worth_it = behind >= engine.core.memory().bytes() / 2;
-        match is_worth_it && (is_old || behind >= engine.options.checkpoint_log_bytes) {
+        match is_worth_it && (is_old || behind >= engine.settings().checkpoint_log_bytes) {
             true => {
                 Engine::checkpoint(engine)?;
                 engine.checkpoints.seen.lock().since = Some(now);
@@ -85,7 +85,7 @@ impl Engine {
 
     /// Asks the background for a checkpoint, once, if the log behind the last one has become long.
     pub(super) fn ask_for_checkpoint(&self) {
-        let is_long = |store: &Store| store.log_bytes_behind() >= self.options.checkpoint_log_bytes;
+        let is_long = |store: &Store| store.log_bytes_behind() >= self.settings().checkpoint_log_bytes;
         let wanted = || self.store_with_log().is_some_and(is_long);
         if !self.checkpoints.asked.load(Ordering::Relaxed)
             && wanted()

@@ -49,7 +49,7 @@ impl Engine {
             last_checkpoint: last,
             buffered_bytes: self.core.buffered_bytes(),
             memory_bytes: self.core.memory().bytes(),
-            memory_max: self.memory_max,
+            memory_max: self.settings().memory_max,
             memory_waits: self.memory_waits(),
             live_snapshots: self.live_snapshots() as u64,
             held_versions: self.core.held_versions(),
@@ -129,7 +129,7 @@ impl Engine {
             let log_bytes = store.log_bytes_behind();
             troubles.push(Trouble::CheckpointFailing { log_bytes, last_error });
         }
-        let (bytes, max) = (self.core.memory().bytes(), self.memory_max);
+        let (bytes, max) = (self.core.memory().bytes(), self.settings().memory_max);
         if bytes > max {
             troubles.push(Trouble::MemoryFull { bytes, max });
         }

@@ -54,7 +54,7 @@ impl Engine {
             return Ok(());
         }
         self.ask_for_room(used);
-        if used <= self.memory_max || !adds_points {
+        if used <= self.settings().memory_max || !adds_points {
             return Ok(());
         }
         let can_wait = self.core.volumes().is_some() && self.options.workers > 0;
@@ -62,13 +62,13 @@ impl Engine {
         self.pressure.waits.fetch_add(u64::from(can_wait), Ordering::Relaxed);
         loop {
             let used = self.core.memory().bytes();
-            if used <= self.memory_max || self.core.refuses_commits() {
+            if used <= self.settings().memory_max || self.core.refuses_commits() {
                 return Ok(());
             }
-            if !can_wait || began.elapsed() >= self.options.memory_wait {
+            if !can_wait || began.elapsed() >= self.settings().memory_wait {
                 self.sample(Instant::now());
                 let oldest_snapshot = self.oldest_snapshot_age();
-                return Err(Error::MemoryLimit { used, max: self.memory_max, oldest_snapshot });
+                return Err(Error::MemoryLimit { used, max: self.settings().memory_max, oldest_snapshot });
             }
             self.ask_for_room(used);
             let samples = self.pressure.samples.lock();
@@ -78,12 +78,12 @@ impl Engine {
 
     /// From how many bytes on blocks are sealed early.
     pub(super) fn pressed_from(&self) -> u64 {
-        self.memory_max / 4 * 3
+        self.settings().memory_max / 4 * 3
     }
 
     /// Of how many bytes on sealing for room is worth its cost.
     pub(super) fn worth_sealing(&self) -> u64 {
-        self.memory_max / 16
+        self.settings().memory_max / 16
     }
 
     /// Tells the background, once, that there is too much in memory, if there may be something to do about it.
@@ -272,7 +272,7 @@ mod tests {
             engine.nothing_to_seal(used);
             engine.looked_after(Timestamp::EPOCH);
         };
-        let (used, worth) = (engine.memory_max, engine.worth_sealing());
+        let (used, worth) = (engine.settings().memory_max, engine.worth_sealing());
         look(used);
         assert!(!is_asked(used) && !is_asked(used + worth - 1) && !is_asked(used - worth + 1));
         assert!(is_asked(used + worth));

@@ -21,8 +21,9 @@ use crate::mvcc::transaction::{Transaction, Version};
 use crate::names::{Names, NamespaceOptions};
 use crate::options::{Durability, Options};
 use crate::report::{BackupReport, OpenReport};
+use crate::settings::{InForce, Settings};
 use crate::store::{Origin, Store};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, Published};
 use crate::time::Timestamp;
 
 use checkpoints::Checkpoints;
@@ -49,8 +50,10 @@ pub(crate) struct Engine {
     clock: Clock,
     live_snapshots: AtomicUsize,
     closed: Mutex<bool>,
-    /// How much memory points may take.
-    memory_max: u64,
+    /// What can be changed while it is open.
+    settings: Published<InForce>,
+    /// What was changed since it was opened. Held while more is.
+    changed_settings: Mutex<Settings>,
     pressure: Pressure,
     upkeep: Upkeep,
     checkpoints: Checkpoints,
@@ -58,7 +61,7 @@ pub(crate) struct Engine {
 
 impl Engine {
     pub(crate) fn new(options: Options, core: Core, store: Option<Store>, report: OpenReport) -> Self {
-        let memory_max = options.memory_limit();
+        let settings = Published::new(Arc::new(options.settings.in_force()));
         let origin = store.as_ref().map(|store| store.origin().clone());
         Engine {
             core,
@@ -71,16 +74,24 @@ impl Engine {
             clock: Clock::new(),
             live_snapshots: AtomicUsize::new(0),
             closed: Mutex::new(false),
-            memory_max,
+            settings,
+            changed_settings: Mutex::default(),
             pressure: Pressure::default(),
             upkeep: Upkeep::default(),
             checkpoints: Checkpoints::default(),
         }
     }
 
-    /// For reading only.
-    pub(crate) fn reading(options: Options, core: Core, origin: Origin, report: OpenReport) -> Self {
-        Engine { origin: Some(origin), ..Engine::new(options, core, None, report) }
+    /// For reading only a database that keeps these settings.
+    pub(crate) fn reading(
+        options: Options,
+        kept: Settings,
+        core: Core,
+        origin: Origin,
+        report: OpenReport,
+    ) -> Self {
+        let engine = Engine::new(options.over(kept), core, None, report);
+        Engine { origin: Some(origin), changed_settings: Mutex::new(kept), ..engine }
     }
 
     pub(crate) fn new_core(options: &Options, default_namespace: NamespaceOptions) -> Core {
@@ -139,6 +150,31 @@ impl Engine {
         }
     }
 
+    /// The settings as they are now.
+    pub(crate) fn settings(&self) -> InForce {
+        self.settings.with(|settings| *settings)
+    }
+
+    /// Changes settings, and has the database keep them if it is on disk.
+    ///
+    /// # Errors
+    /// [`Error::InvalidOption`], [`Error::Closed`], [`Error::ReadOnly`]; [`Error::Io`]: they are as they were, and whether they are so after the next
+    /// opening is open.
+    pub(crate) fn change_settings(&self, change: Settings) -> Result<()> {
+        change.check()?;
+        self.check_open()?;
+        let mut changed = self.changed_settings.lock();
+        if let Some(store) = &self.store {
+            store.keep_settings(change)?;
+        }
+        *changed = change.or(*changed);
+        self.settings.swap(Arc::new(changed.or(self.options.settings).in_force()));
+        drop(changed);
+        // Less memory, or less log, may ask for something.
+        self.upkeep_timer.ask(Due { upkeep: Some(Timestamp::MIN), ..Due::default() });
+        Ok(())
+    }
+
     fn check_writable(&self) -> Result<()> {
         match self.options.read_only {
             true => Err(Error::ReadOnly),
@@ -164,7 +200,11 @@ impl Engine {
                 &made
             }
         };
-        backup::write(origin, &self.core, transaction, dir, progress)
+        let kept = match &self.store {
+            Some(store) => store.kept_settings(),
+            None => *self.changed_settings.lock(),
+        };
+        backup::write(origin, &self.core, transaction, &kept, dir, progress)
     }
 
     /// Ends both, for good. What is being sealed is sealed; further blocks are left.

@@ -162,8 +162,8 @@ impl Engine {
         let survey = Survey::new(&self.core, &self.core.load());
         let mut late: Vec<&InMemory> = survey.blocks().filter(|in_memory| in_memory.is_sealed).collect();
         let mut bytes: u64 = late.iter().map(|late| late.bytes).sum();
-        let enough = match bytes > self.options.refresh_bytes {
-            true => self.options.refresh_bytes / 2,
+        let enough = match bytes > self.settings().refresh_bytes {
+            true => self.settings().refresh_bytes / 2,
             false => bytes,
         };
         late.sort_by_key(|late| late.bytes);
@@ -224,7 +224,7 @@ impl Engine {
                 continue;
             }
             for in_memory in group {
-                if left <= engine.memory_max / 2 {
+                if left <= engine.settings().memory_max / 2 {
                     break;
                 }
                 left = left.saturating_sub(in_memory.bytes);
@@ -309,7 +309,7 @@ impl Engine {
 
     /// Until when time has surely gone on.
     fn left(&self, clock: Timestamp, survey: &Survey) -> i64 {
-        let past = i64::try_from(self.options.buffer_past.as_nanos()).unwrap_or(i64::MAX);
+        let past = i64::try_from(self.settings().buffer_past.as_nanos()).unwrap_or(i64::MAX);
         let newest = survey.newest().unwrap_or(i64::MIN);
         newest.min(clock.as_nanos()).saturating_sub(past)
     }

@@ -177,6 +177,11 @@ impl Heads {
         self.groups.iter().flat_map(move |group| group.freezes.iter().map(move |freeze| of(group, freeze)))
     }
 
+    /// A number that is above those of all metrics that there are.
+    pub(super) fn end(&self, lanes: u32) -> u32 {
+        u32::try_from(self.heads.end()).unwrap_or(u32::MAX).saturating_mul(lanes)
+    }
+
     pub(super) fn head(&self, metric: MetricId, lanes: u32) -> Option<&Head> {
         self.heads.get((metric.0 / lanes) as usize)
     }

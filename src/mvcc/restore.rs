@@ -168,7 +168,8 @@ impl<'a> Restore<'a> {
         let lanes = core.lanes.len() as u32;
         let mut writer = core.writer.lock();
         let heads: Vec<_> = core.lanes.iter().map(|lane| lane.heads.lock()).collect();
-        for metric in (0..next_metric).map(MetricId) {
+        let end = heads.iter().map(|heads| heads.end(lanes)).max().unwrap_or(0).min(next_metric);
+        for metric in (0..end).map(MetricId) {
             if let Some(head) = heads[(metric.0 % lanes) as usize].head(metric, lanes) {
                 writer.metrics.set(metric, Some(head.map().clone()), version);
             }

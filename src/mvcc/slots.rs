@@ -61,6 +61,11 @@ impl HeadSlots {
         Some(head)
     }
 
+    /// A place behind all heads.
+    pub(super) fn end(&self) -> usize {
+        self.pages.len() * PAGE_HEADS
+    }
+
     /// All heads with their places, from a place on.
     pub(super) fn iter_mut_from(&mut self, place: usize) -> impl Iterator<Item = (usize, &mut Head)> {
         #[cfg(test)]

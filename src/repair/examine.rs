@@ -18,6 +18,7 @@ use crate::names::{NamespaceOptions, Tags};
 use crate::options::Options;
 use crate::planted::Planted;
 use crate::sealed::{BlockVolume, FoundVolume, survey};
+use crate::settings::SettingsFile;
 use crate::store::{DATA_FOLDER, stored_options, volumes};
 use crate::superblock::{self, Contents, StoredOptions, Superblock};
 
@@ -96,6 +97,13 @@ impl Examination {
             reason: "neither superblock nor log nor volumes tell which database it is",
         })?;
 
+        match SettingsFile::new(disk, dir, id).read() {
+            Err(error @ Error::Corrupt { .. }) => {
+                let lost = "the settings that the database kept: it has none now";
+                findings.push(finding(&error, Some(lost.into()), "put aside"));
+            }
+            read => drop(read?),
+        }
         let (strict, checkpoint) = read_checkpoint(disk, dir, options, id, known)?;
         let named: BTreeMap<u32, BlockVolume> = checkpoint.volumes.clone().unwrap_or_default();
         let is_named = |_: &Path, name: VolumeName| {

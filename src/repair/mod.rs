@@ -29,6 +29,7 @@ use crate::io::{RealDisk, Vfs};
 use crate::options::Options;
 use crate::planted::Planted;
 use crate::sealed::FoundVolume;
+use crate::settings::{self, SettingsFile};
 use crate::superblock::{self, Contents, LOCK_FILE, Superblock};
 
 use examine::Examination;
@@ -165,7 +166,8 @@ fn run(
         report.version = transaction.version;
         if let Some(quarantine) = store {
             write(disk, dir, &quarantine, &mut core, contents, (last_sequence, last_incarnation))?;
-            report.quarantined = files_to_move(disk, dir, &gone)?;
+            let settings = SettingsFile::new(disk, dir, contents.database_id).read();
+            report.quarantined = files_to_move(disk, dir, &gone, settings.is_ok())?;
             quarantine.decide(&**disk, &report.quarantined)?;
             report.quarantine = Some(quarantine.folder().to_owned());
         }
@@ -206,8 +208,13 @@ fn write(
     Superblock::make_at(disk, &new, contents)
 }
 
-/// The files that go: all of the former checkpoint, the log and the superblock, and these volumes. By their paths in the database's folder.
-fn files_to_move(disk: &Arc<dyn Vfs>, dir: &Path, gone: &[&FoundVolume]) -> Result<Vec<PathBuf>> {
+/// The files that go: all of the former checkpoint, the log and the superblock, these volumes, and settings that are damaged. By their paths in the database's folder.
+fn files_to_move(
+    disk: &Arc<dyn Vfs>,
+    dir: &Path,
+    gone: &[&FoundVolume],
+    settings_are_sound: bool,
+) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for folder in checkpoint::FOLDERS {
         let names = disk.read_dir(&dir.join(folder))?.unwrap_or_default();
@@ -217,6 +224,9 @@ fn files_to_move(disk: &Arc<dyn Vfs>, dir: &Path, gone: &[&FoundVolume]) -> Resu
     let log = log.segments.into_values().chain(log.damaged).chain(log.unfinished);
     files.extend(log.filter_map(|path| path.strip_prefix(dir).ok().map(Path::to_owned)));
     files.push(PathBuf::from(superblock::FILE));
+    if !settings_are_sound {
+        files.push(PathBuf::from(settings::FILE));
+    }
     for path in gone.iter().flat_map(|volume| volume.files()) {
         files.extend(path.strip_prefix(dir).ok().map(Path::to_owned));
     }
