@@ -71,21 +71,32 @@ impl Engine {
         let behind = store.log_bytes_behind() + store.checkpoint_version().map_or(0, |_| waiting());
         let since = *engine.checkpoints.seen.lock().since.get_or_insert(now);
         let is_old = behind > 0 && now >= since + INTERVAL;
-        // What is in memory is written each time: so much must have gone through the log for it.
-        let is_worth_it = behind >= engine.core.memory().bytes() / 2;
-        match is_worth_it && (is_old || behind >= engine.settings().checkpoint_log_bytes) {
+        match behind >= engine.worth_checkpoint()
+            && (is_old || behind >= engine.settings().checkpoint_log_bytes)
+        {
             true => {
                 Engine::checkpoint(engine)?;
                 engine.checkpoints.seen.lock().since = Some(now);
                 Ok(())
             }
-            false => Ok(()),
+            false => {
+                engine.checkpoints.asked.store(false, Ordering::Relaxed);
+                Ok(())
+            }
         }
     }
 
-    /// Asks the background for a checkpoint, once, if the log behind the last one has become long.
+    /// From so many bytes of the log on a checkpoint is worth it: what is in memory is written each time, so as much must have gone through the log.
+    fn worth_checkpoint(&self) -> u64 {
+        self.core.memory().bytes() / 2
+    }
+
+    /// Asks the background for a checkpoint, once, if the log behind the last one has become long, and one is worth it.
     pub(super) fn ask_for_checkpoint(&self) {
-        let is_long = |store: &Store| store.log_bytes_behind() >= self.settings().checkpoint_log_bytes;
+        let is_long = |store: &Store| {
+            let behind = store.log_bytes_behind();
+            behind >= self.settings().checkpoint_log_bytes && behind >= self.worth_checkpoint()
+        };
         let wanted = || self.store_with_log().is_some_and(is_long);
         if !self.checkpoints.asked.load(Ordering::Relaxed)
             && wanted()
@@ -115,5 +126,44 @@ impl Engine {
     /// The files, if there is a log, and so checkpoints.
     pub(super) fn store_with_log(&self) -> Option<&Store> {
         self.store.as_ref().filter(|_| self.core.volumes().is_some())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use crate::io::SimulatedDisk;
+    use crate::options::{Durability, Options};
+    use crate::time::Timestamp;
+
+    #[test]
+    fn a_commit_asks_again_once_a_checkpoint_that_was_not_is_worth_it() {
+        let options = Options::new().workers(0).durability(Durability::Buffered).checkpoint_log_bytes(1_000);
+        let disk = SimulatedDisk::new(1);
+        let db = options.open_on(std::sync::Arc::new(disk), "/db").expect("opens");
+        let engine = db.engine();
+        // Much in memory for little log: one point of each of many metrics.
+        let mut txn = db.begin_write();
+        for index in 0..200 {
+            let metric = db.metric(format!("m{index}")).expect("a name");
+            txn.append(&metric, Timestamp::from_secs(1), 1.0).expect("staged");
+        }
+        txn.commit().expect("commits");
+        db.sync().expect("syncs");
+        // By this clock no block is left and no minute over.
+        db.maintain(Timestamp::from_secs(1)).expect("a look");
+        let behind = || engine.store_with_log().expect("a log").log_bytes_behind();
+        assert!((1_000..engine.worth_checkpoint()).contains(&behind()), "long, and not worth it");
+        let is_asked = || engine.upkeep_timer.take(Timestamp::from_secs(2)).upkeep.is_some();
+        let one = db.metric("m1").expect("a name");
+        let mut asked = None;
+        for number in 0..10_000 {
+            db.append(&one, Timestamp::from_secs(1), f64::from(number)).expect("commits");
+            db.sync().expect("syncs");
+            if is_asked() {
+                asked = Some(behind());
+                break;
+            }
+        }
+        assert!(asked.is_some_and(|behind| behind >= engine.worth_checkpoint()), "{asked:?}");
     }
 }

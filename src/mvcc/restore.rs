@@ -5,6 +5,8 @@
 
 use std::cell::RefCell;
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use smallvec::SmallVec;
 
 use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
@@ -30,8 +32,8 @@ type Refused = &'static str;
 pub(crate) struct Restore<'a> {
     core: &'a mut Core,
     version: Version,
-    /// The map of a metric that has a base and nothing else, and of all others that have the same.
-    shared: RefCell<Option<Arc<PartitionMap>>>,
+    /// The maps of metrics that have a base and nothing else, by the base's address: all that have the same base share one.
+    shared: RefCell<HashMap<usize, Arc<PartitionMap>, RandomState>>,
 }
 
 /// What is in memory of a metric, as of a version.
@@ -46,7 +48,7 @@ pub(crate) struct MetricState {
 impl<'a> Restore<'a> {
     /// Puts the state of a version into an empty core.
     pub(crate) fn new(core: &'a mut Core, version: Version) -> Self {
-        Restore { core, version, shared: RefCell::new(None) }
+        Restore { core, version, shared: RefCell::default() }
     }
 
     pub(crate) fn namespace(
@@ -101,11 +103,13 @@ impl<'a> Restore<'a> {
         let shard = self.core.names.restore_metric(id, namespace, name, own_tags, created);
         let shard = shard.ok_or("metrics that contradict each other")?;
         let mut shared = self.shared.borrow_mut();
-        let map = match &*shared {
-            Some(map) if map.base().is(&base) => map.clone(),
-            _ => {
+        let map = match shared.get(&base.address()) {
+            Some(map) => map.clone(),
+            None => {
+                // It holds the base, so that no other gets its address meanwhile.
+                let address = base.address();
                 let map = Arc::new(PartitionMap::restored(base, SmallVec::new())?);
-                shared.insert(map).clone()
+                shared.entry(address).or_insert(map).clone()
             }
         };
         self.put_head(id, (namespace, shard), map);
@@ -178,5 +182,37 @@ impl<'a> Restore<'a> {
         core.swap_in(version, &[]);
         let mut log = core.log.lock();
         (log.seq, log.durable, log.published) = (version, version, version);
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use crate::io::SimulatedDisk;
+    use crate::options::Options;
+    use crate::sync::Arc as SyncArc;
+    use crate::time::Timestamp;
+
+    #[test]
+    fn metrics_with_the_same_base_share_a_map_whichever_come_between() {
+        let disk = SimulatedDisk::new(1);
+        let open = || {
+            let options = Options::new().workers(0).shards(4);
+            options.open_on(std::sync::Arc::new(disk.clone()), "/db").expect("opens")
+        };
+        let db = open();
+        for index in 0..200 {
+            let metric = db.metric(format!("m{index}")).expect("a name");
+            db.append(&metric, Timestamp::from_secs(1_700_000_000), 1.0).expect("commits");
+        }
+        db.seal(..).expect("seals");
+        db.checkpoint().expect("a checkpoint");
+        drop(db);
+        let db = open();
+        let transaction = db.engine().core().load();
+        let maps: BTreeSet<usize> =
+            transaction.metrics.iter().map(|(_, map)| SyncArc::as_ptr(map).addr()).collect();
+        assert_eq!(maps.len(), 4, "one for each shard");
     }
 }
