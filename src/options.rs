@@ -61,6 +61,7 @@ pub struct Options {
     pub(crate) read_only: bool,
     pub(crate) install_slice_metrics: u32,
     pub(crate) replay_memory_max: Option<u64>,
+    pub(crate) replay_workers: Option<usize>,
     pub(crate) planted: Planted,
 }
 
@@ -89,6 +90,7 @@ impl Default for Options {
             read_only: false,
             install_slice_metrics: crate::mvcc::sealing::SLICE_METRICS,
             replay_memory_max: None,
+            replay_workers: None,
             planted: Planted::default(),
         }
     }
@@ -288,6 +290,16 @@ impl Options {
         self
     }
 
+    /// How many threads apply what the log has, beside the one that reads it, from the first record on. By default as many as there are processors, once
+    /// there is much to apply.
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn replay_workers(mut self, workers: usize) -> Self {
+        self.replay_workers = Some(workers);
+        self
+    }
+
     /// Makes one of the mistakes that the tests must catch.
     #[cfg(any(loom, feature = "planted-bugs"))]
     #[doc(hidden)]
@@ -337,6 +349,20 @@ impl Options {
         self.replay_memory_max.unwrap_or_else(twice)
     }
 
+    /// How many threads apply what the log has, beside the one that reads it, and from how many bytes of records on.
+    pub(crate) fn replay_workers_from(&self) -> (usize, u64) {
+        if cfg!(any(loom, shuttle)) {
+            return (0, 0);
+        }
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self.replay_workers {
+            Some(workers) => (workers, 0),
+            // One processor is the reader's anyway.
+            None if processors() == 1 => (0, 0),
+            None => (processors().min(self.lanes).min(REPLAY_WORKERS_MAX), REPLAY_ALONE_BYTES),
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let rule = |holds: bool, option: &'static str, reason: &'static str| match holds {
             true => Ok(()),
@@ -362,6 +388,11 @@ impl Options {
         rule(self.attempts >= 1, "attempts", "at least 1")
     }
 }
+
+/// How many threads replay, at most: the one that reads can not feed more.
+const REPLAY_WORKERS_MAX: usize = 8;
+/// What is replayed before others are asked to help, in bytes of records: a few milliseconds.
+const REPLAY_ALONE_BYTES: u64 = 256 << 10;
 
 /// A quarter of what this process may have.
 fn quarter_of_memory() -> u64 {

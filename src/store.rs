@@ -1,17 +1,20 @@
 //! The files of an open database: its lock, its superblock, its log.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::checkpoint::Checkpointer;
-use crate::commitlog::{self, DatabaseId, LogReport, LogStart, NotTaken, Recovery, SegmentSizes};
+use crate::commitlog::{
+    self, DatabaseId, Log, LogReport, LogStart, NotTaken, Recovered, Recovery, SegmentSizes,
+};
 use crate::error::{Error, Result};
 use crate::io::{RealDisk, Vfs, VfsLock};
 use crate::journal::FileJournal;
 use crate::mvcc::commit::Core;
-use crate::mvcc::replay::Replay;
+use crate::mvcc::replay::{Hands, Replay, Replayed};
 use crate::mvcc::transaction::Version;
 use crate::names::NamespaceOptions;
 use crate::options::Options;
@@ -171,24 +174,8 @@ impl Store {
         let loading = began.elapsed();
         // They stay on disk as long as the superblock names the checkpoint, whatever the log says of them.
         let checkpointed = core.load().volumes.clone();
-        let (mut commits, mut bytes_replayed) = (0, 0);
-        let (memory, memory_max) = (core.memory().clone(), options.replay_memory_limit());
-        let mut replay = Replay::new(&mut core, checkpoint, options.salvage);
-        let recovered = commitlog::recover(&log, &contents.log, mode, &mut |version, bytes| {
-            // What the checkpoint has is in the log still if it shares a segment with what it has not.
-            if Version(version) <= checkpoint {
-                return Ok(());
-            }
-            // Better told than killed.
-            if memory.bytes() > memory_max {
-                return Err(Error::ReplayMemory { max: memory_max }.into());
-            }
-            commits += 1;
-            bytes_replayed += bytes.len() as u64;
-            replay.record(Version(version), bytes).map_err(|error| NotTaken::Rejected(error.0))
-        })?;
-        let last_version = Version(recovered.last_version).max(checkpoint);
-        let replayed = replay.finish(last_version);
+        let ReplayedLog { recovered, replayed, last_version, commits, bytes: bytes_replayed } =
+            replay_log(options, &log, &contents.log, mode, &core, checkpoint)?;
         let replaying = began.elapsed() - loading;
         if recovered.last_version == 0 {
             // The creation may have been interrupted behind its last rename. Records are written only once it is complete, or here.
@@ -321,6 +308,88 @@ impl Store {
     pub(crate) fn log_bytes_behind(&self) -> u64 {
         let written = self.journal.written_bytes().saturating_sub(self.checkpoint_at.load(Ordering::Relaxed));
         self.replayed_bytes.load(Ordering::Relaxed) + written
+    }
+}
+
+/// What [`replay_log`] did.
+struct ReplayedLog {
+    recovered: Recovered,
+    replayed: Replayed,
+    last_version: Version,
+    commits: u64,
+    bytes: u64,
+}
+
+/// Reads the log and applies to the core what the checkpoint does not have: in this thread, and once there is much of it with the help of others,
+/// which are gone when this returns.
+fn replay_log(
+    options: &Options,
+    log: &Log,
+    start: &LogStart,
+    mode: Recovery,
+    core: &Core,
+    checkpoint: Version,
+) -> Result<ReplayedLog> {
+    let hands = Hands::new();
+    let (workers, alone_bytes) = options.replay_workers_from();
+    let memory_max = options.replay_memory_limit();
+    let (mut commits, mut bytes_replayed) = (0, 0);
+    let replay = RefCell::new(Replay::new(core, checkpoint, options.salvage));
+    let recovered = std::thread::scope(|scope| {
+        // Whatever comes of it, a panic too: else they would wait for more.
+        let closing = Closing(&hands);
+        let (mut threads, mut asked) = (Vec::new(), false);
+        let recovered = commitlog::recover(
+            log,
+            start,
+            mode,
+            &mut |version, bytes| {
+                // What the checkpoint has is in the log still if it shares a segment with what it has not.
+                if Version(version) <= checkpoint {
+                    return Ok(());
+                }
+                let mut replay = replay.borrow_mut();
+                // Better told than killed.
+                if replay.takes_more_than(memory_max)? {
+                    return Err(Error::ReplayMemory { max: memory_max }.into());
+                }
+                if bytes_replayed >= alone_bytes && !asked && workers > 0 && !options.salvage {
+                    asked = true;
+                    let hands = &hands;
+                    let start = |worker| {
+                        let named = std::thread::Builder::new().name(format!("chronolith-replay-{worker}"));
+                        named.spawn_scoped(scope, move || hands.work(core, worker)).ok()
+                    };
+                    // Without threads it takes longer.
+                    threads.extend((0..workers).map_while(start));
+                    hands.engage(threads.len());
+                    replay.hand_to(hands);
+                }
+                commits += 1;
+                bytes_replayed += bytes.len() as u64;
+                replay.record(Version(version), bytes).map_err(NotTaken::from)
+            },
+            &mut || replay.borrow_mut().settle().map_err(NotTaken::from),
+        );
+        drop(closing);
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        recovered
+    })?;
+    let last_version = Version(recovered.last_version).max(checkpoint);
+    let replayed = replay.into_inner().finish(last_version);
+    Ok(ReplayedLog { recovered, replayed, last_version, commits, bytes: bytes_replayed })
+}
+
+/// Closes hands when it goes.
+struct Closing<'a>(&'a Hands);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }
 

@@ -17,12 +17,42 @@ pub(crate) struct Commands<'a> {
     last_at: i64,
     /// Streams so far in this section.
     streams: usize,
+    /// Bytes of the record, and how many were left where this section begins.
+    len: usize,
+    section_left: usize,
+    /// Whether nobody asks for tags that the ID says.
+    without_tags: bool,
     failed: bool,
 }
 
 impl<'a> Commands<'a> {
     pub(crate) fn new(record: &'a [u8]) -> Self {
-        Commands { rest: Fields(record), last_metric: 0, last_at: 0, streams: 0, failed: false }
+        Commands {
+            rest: Fields(record),
+            last_metric: 0,
+            last_at: 0,
+            streams: 0,
+            len: record.len(),
+            section_left: record.len(),
+            without_tags: false,
+            failed: false,
+        }
+    }
+
+    /// Leaves out the tags that the IDs of created metrics say, which take long to read.
+    pub(crate) fn without_tags(mut self) -> Self {
+        self.without_tags = true;
+        self
+    }
+
+    /// Where in the record the section of the last command begins.
+    pub(crate) fn section(&self) -> usize {
+        self.len - self.section_left
+    }
+
+    /// Where in the record the last command ends.
+    pub(crate) fn position(&self) -> usize {
+        self.len - self.rest.0.len()
     }
 
     fn read(&mut self) -> Result<Option<Command<'a>>, RecordError> {
@@ -31,6 +61,7 @@ impl<'a> Commands<'a> {
             let command = match opcode {
                 opcode::SECTION => {
                     (self.last_metric, self.last_at, self.streams) = (0, 0, 0);
+                    self.section_left = self.rest.0.len() + 1;
                     continue;
                 }
                 opcode::POINT => {
@@ -118,6 +149,7 @@ impl<'a> Commands<'a> {
         let namespace = NamespaceId(self.rest.unsigned_32()?);
         let name = self.rest.bytes()?;
         let tags = match self.rest.byte() {
+            Some(tags::IN_ID) if self.without_tags => Tags::none(),
             Some(tags::IN_ID) => Tags::parse(name).map_or_else(Tags::none, |(_, tags)| tags),
             Some(tags::LISTED) => {
                 let mut list = Vec::new();
