@@ -1,5 +1,6 @@
 //! How a database is opened: plain data with safe defaults, checked once at open.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,8 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::io::{RealDisk, Vfs, machine_memory};
 use crate::planted::Planted;
+use crate::report::OpenProgress;
+use crate::telling::OnOpenProgress;
 
 /// When a commit is durable, which means: survives a power cut.
 ///
@@ -59,6 +62,7 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) salvage: bool,
     pub(crate) read_only: bool,
+    pub(crate) on_open_progress: OnOpenProgress,
     pub(crate) install_slice_metrics: u32,
     pub(crate) replay_memory_max: Option<u64>,
     pub(crate) replay_workers: Option<usize>,
@@ -88,6 +92,7 @@ impl Default for Options {
             create: true,
             salvage: false,
             read_only: false,
+            on_open_progress: OnOpenProgress::default(),
             install_slice_metrics: crate::mvcc::sealing::SLICE_METRICS,
             replay_memory_max: None,
             replay_workers: None,
@@ -272,6 +277,30 @@ impl Options {
         self
     }
 
+    /// Has the opening tell how far it is, at the beginning of each of its steps and then about every 50 ms, from the thread that opens. If it is told to break, it ends
+    /// with [`Error::OpenEnded`], and the database is as it was. Nothing is told of reading only, which loads a checkpoint and replays nothing.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// # fn main() -> chronolith::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("metrics");
+    /// let options = chronolith::Options::new().open_progress(|progress| {
+    ///     eprintln!("{:?}: {} of {}", progress.step, progress.done, progress.total);
+    ///     ControlFlow::Continue(())
+    /// });
+    /// let db = options.open(&path)?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn open_progress(
+        mut self,
+        progress: impl Fn(&OpenProgress) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_open_progress = OnOpenProgress::new(progress);
+        self
+    }
+
     /// How many metrics an install goes over in one commit, at least 1. Small, so that tests can interrupt it between two.
     #[cfg(any(loom, feature = "planted-bugs"))]
     #[doc(hidden)]
@@ -313,7 +342,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Locked`] if it is open elsewhere, [`Error::NotADatabase`], [`Error::NewerFormat`], [`Error::Corrupt`],
-    /// [`Error::InvalidOption`], [`Error::ReplayMemory`], [`Error::DiskFull`] or [`Error::Io`]. A disk without space for the rest of a seal is no error: it is gone on with
+    /// [`Error::InvalidOption`], [`Error::ReplayMemory`], [`Error::OpenEnded`], [`Error::DiskFull`] or [`Error::Io`]. A disk without space for the rest of a seal is no error: it is gone on with
     /// later, and [`Database::health`] tells of it.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
         self.open_on(Arc::new(RealDisk::for_engine()), path)

@@ -19,10 +19,11 @@ use crate::mvcc::transaction::Version;
 use crate::names::NamespaceOptions;
 use crate::options::Options;
 use crate::planted::Bug;
-use crate::report::{CheckpointReport, OpenReport};
+use crate::report::{CheckpointReport, OpenReport, OpenStep};
 use crate::sealed::{BlockVolume, VolumeId, VolumeStore};
 use crate::superblock::{self, Contents, FolderState, LOCK_FILE, StoredOptions, Superblock};
 use crate::sync::Mutex;
+use crate::telling::Telling;
 
 /// Where volumes lie.
 pub(crate) const DATA_FOLDER: &str = "data";
@@ -164,8 +165,14 @@ impl Store {
         let log = contents.log(disk, dir, options.planted);
         let mode = if options.salvage { Recovery::Salvage } else { Recovery::Strict };
         let began = Instant::now();
+        let mut telling = Telling::new(&options.on_open_progress);
         let checkpointer = match contents.checkpoint {
-            Some(roots) => Checkpointer::load(disk, dir, contents.database_id, roots, &mut core, true)?,
+            Some(roots) => {
+                let goes_on = &mut |step, done, total| telling.tell(step, done, total);
+                let loaded =
+                    Checkpointer::load(disk, dir, contents.database_id, roots, &mut core, true, goes_on);
+                telling.outcome(dir, loaded)?
+            }
             None => Checkpointer::new(disk, dir, contents.database_id),
         };
         // Before anything goes that only the older slot names: recovery removes segments too.
@@ -175,7 +182,7 @@ impl Store {
         // They stay on disk as long as the superblock names the checkpoint, whatever the log says of them.
         let checkpointed = core.load().volumes.clone();
         let ReplayedLog { recovered, replayed, last_version, commits, bytes: bytes_replayed } =
-            replay_log(options, &log, &contents.log, mode, &core, checkpoint)?;
+            replay_log(options, &log, &contents.log, mode, &core, checkpoint, &mut telling)?;
         let replaying = began.elapsed() - loading;
         if recovered.last_version == 0 {
             // The creation may have been interrupted behind its last rename. Records are written only once it is complete, or here.
@@ -209,7 +216,7 @@ impl Store {
         if options.planted.has(Bug::ForgetUnfinishedInstall) {
             unfinished.clear();
         }
-        let postponed = finish_installs(&core, unfinished)?;
+        let postponed = finish_installs(&core, unfinished, &mut telling, dir)?;
         if let Some(volumes) = core.volumes() {
             volumes.forget_superseded();
             if options.salvage {
@@ -311,6 +318,9 @@ impl Store {
     }
 }
 
+/// After how many bytes of the log it is told how far opening is, unless that was a moment ago.
+const TOLD_EVERY: u64 = 64 << 10;
+
 /// What [`replay_log`] did.
 struct ReplayedLog {
     recovered: Recovered,
@@ -329,7 +339,10 @@ fn replay_log(
     mode: Recovery,
     core: &Core,
     checkpoint: Version,
+    telling: &mut Telling<'_>,
 ) -> Result<ReplayedLog> {
+    let total = if telling.is_wanted() { log.file_bytes_from(start.first_segment)? } else { 0 };
+    let (mut read, mut told) = (0, None);
     let hands = Hands::new();
     let (workers, alone_bytes) = options.replay_workers_from();
     let memory_max = options.replay_memory_limit();
@@ -344,6 +357,13 @@ fn replay_log(
             start,
             mode,
             &mut |version, bytes| {
+                if told.is_none_or(|told| read - told >= TOLD_EVERY) {
+                    told = Some(read);
+                    if !telling.tell(OpenStep::Log, read, total) {
+                        return Err(Error::OpenEnded { path: log.dir.clone() }.into());
+                    }
+                }
+                read += commitlog::frame_bytes(bytes.len() as u64);
                 // What the checkpoint has is in the log still if it shares a segment with what it has not.
                 if Version(version) <= checkpoint {
                     return Ok(());
@@ -397,10 +417,18 @@ impl Drop for Closing<'_> {
 ///
 /// # Errors
 /// [`Error::Stopped`]: the log cannot be written.
-fn finish_installs(core: &Core, mut installs: Vec<BlockVolume>) -> Result<Option<Postponed>> {
+fn finish_installs(
+    core: &Core,
+    mut installs: Vec<BlockVolume>,
+    telling: &mut Telling<'_>,
+    dir: &Path,
+) -> Result<Option<Postponed>> {
+    let total = installs.len() as u64;
     let mut postponed = None;
     if !installs.is_empty() {
         while let (Some(volume), None) = (installs.first(), &postponed) {
+            telling.tell(OpenStep::Installs, total - installs.len() as u64, total);
+            telling.outcome(dir, Ok(()))?;
             match core.install(*volume, core.names.metrics()) {
                 Ok(_) => drop(installs.remove(0)),
                 Err(error @ Error::Stopped { .. }) => return Err(error),

@@ -2,13 +2,14 @@
 
 mod common;
 
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chronolith::io::{CutState, SimulatedDisk, Vfs};
 use chronolith::planted::{Bug, PANIC_VALUE};
-use chronolith::{Database, Durability, Error, Options, Timestamp};
+use chronolith::{Database, Durability, Error, OpenStep, Options, Timestamp};
 use common::DIR;
 use common::seals::{Content, History, Progress, Session, read};
 
@@ -175,6 +176,62 @@ fn a_worker_that_panics_is_a_panic_of_opening() {
             assert_eq!(panic.downcast_ref::<&str>(), Some(&"planted, in a slice"), "{workers} workers");
             assert_eq!(copy.files(), files, "nothing was touched");
             opened(&copy, options(), workers).expect("its lock is free, and all is there");
+        }
+    }
+}
+
+/// A disk with a checkpoint and records behind it.
+fn behind_a_checkpoint(seed: u64) -> SimulatedDisk {
+    let disk = SimulatedDisk::new(seed);
+    let db = options().open_on(Arc::new(disk.clone()), DIR).expect("it opens");
+    let metrics: Vec<_> = (0..3_000).map(|name| db.metric(format!("m{name}")).expect("a name")).collect();
+    let commit = |second: i64, metrics: &[chronolith::Metric]| {
+        let mut txn = db.begin_write();
+        metrics
+            .iter()
+            .for_each(|metric| txn.append(metric, Timestamp::from_secs(second), 1.0).expect("staged"));
+        txn.commit().expect("commits");
+    };
+    commit(1, &metrics);
+    db.checkpoint().expect("a checkpoint");
+    (2..40).for_each(|second| commit(second, &metrics[..100]));
+    std::mem::forget(db);
+    copied(&disk)
+}
+
+#[test]
+fn an_opening_tells_how_far_it_is_and_can_be_ended_at_each_step() {
+    let disk = behind_a_checkpoint(4);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    let opening = options().open_progress(move |now| {
+        seen.lock().expect("no panics").push(*now);
+        ControlFlow::Continue(())
+    });
+    let db = opening.open_on(Arc::new(copied(&disk)), DIR).expect("it opens");
+    let whole = read(&db.snapshot()).expect("it reads");
+    let report = db.open_report();
+    assert!(report.elapsed >= report.loading + report.replaying, "{report:?}");
+    let told = told.lock().expect("no panics").clone();
+    let steps: Vec<_> = told.iter().filter(|now| now.done == 0).map(|now| now.step).collect();
+    assert_eq!(steps, [OpenStep::Names, OpenStep::Memory, OpenStep::Log]);
+    assert!(told.iter().all(|now| now.done <= now.total && now.total > 0), "{told:?}");
+    assert_eq!(told[0].total, 3_000, "metrics");
+
+    for workers in WORKERS {
+        for step in steps.iter().copied() {
+            let copy = copied(&disk);
+            let files = copy.files();
+            let opening =
+                options().replay_workers(workers).open_progress(move |now| match now.step == step {
+                    true => ControlFlow::Break(()),
+                    false => ControlFlow::Continue(()),
+                });
+            let ended = opening.open_on(Arc::new(copy.clone()), DIR).map(drop);
+            assert!(matches!(ended, Err(Error::OpenEnded { .. })), "{step:?}: {ended:?}");
+            assert_eq!(copy.files(), files, "nothing was touched");
+            let db = options().open_on(Arc::new(copy), DIR).expect("it opens");
+            assert_eq!(read(&db.snapshot()).expect("it reads"), whole);
         }
     }
 }

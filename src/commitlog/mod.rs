@@ -148,6 +148,15 @@ impl Log {
         self.folder().join(segment::segment_name(sequence))
     }
 
+    /// How long its segments are together, from `first` on: those that do not count too.
+    pub(crate) fn file_bytes_from(&self, first: u64) -> Result<u64> {
+        let mut bytes = 0;
+        for (_, path) in LogFolder::list(&*self.disk, &self.folder())?.segments.range(first..) {
+            bytes += self.disk.open(path, false)?.map_or(Ok(0), |file| file.len())?;
+        }
+        Ok(bytes)
+    }
+
     /// Removes all segments before `first`, oldest first, also those that do not count. Both slots of the superblock must name `first`
     /// as the log's first segment by then.
     ///

@@ -335,7 +335,7 @@ fn read_checkpoint(
         };
         return Ok((Ok(core), nothing));
     };
-    let strict = match Checkpointer::load(disk, dir, id, roots, &mut core, false) {
+    let strict = match Checkpointer::load(disk, dir, id, roots, &mut core, false, &mut |_, _, _| true) {
         Ok(_) => Ok(core),
         Err(error @ Error::Corrupt { .. }) => Err(error),
         Err(error) => return Err(error),
