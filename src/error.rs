@@ -77,6 +77,12 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// Who was told of the [progress](crate::Options::open_progress) of an opening had it end. The database is as it was, and can be opened again.
+    #[error("the opening of {} was ended before it was complete", path.display())]
+    OpenEnded {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory exists, is not empty and holds no database.
     #[error("{} holds no database: {reason}", path.display())]
     NotADatabase {

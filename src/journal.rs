@@ -2,9 +2,12 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::commitlog::{self, Log, LogStart, LogWriter, Position, Segment, SegmentMaker, frame_bytes};
-use crate::error::Result;
+use crate::commitlog::{
+    self, Log, LogStart, LogWriter, NotTaken, Position, Segment, SegmentMaker, frame_bytes,
+};
+use crate::error::{Error, Result};
 use crate::mvcc::commit::{Commit, Journal};
+use crate::mvcc::replay::Refused;
 use crate::mvcc::transaction::Version;
 use crate::sync::{Arc, Mutex};
 
@@ -109,6 +112,17 @@ impl FileJournal {
     }
 }
 
+impl From<Refused> for NotTaken {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::Record(error) => NotTaken::Rejected(error.0),
+            Refused::Earlier(version, error) => NotTaken::RejectedEarlier(version.0, error.0),
+            // Whoever joins that thread goes on with its panic.
+            Refused::Panicked => NotTaken::Failed(Error::Stopped { cause: None }),
+        }
+    }
+}
+
 impl Journal for std::sync::Arc<FileJournal> {
     fn cost(&self, payload: usize) -> u64 {
         frame_bytes(payload as u64)
@@ -166,11 +180,17 @@ mod tests {
             let log = superblock.contents().log(&shared, DIR.as_ref(), Planted::default());
             let mut found = Vec::new();
             let start = superblock.contents().log;
-            let recovered = recover(&log, &start, Recovery::Strict, &mut |version, payload| {
-                assert_eq!(payload, vec![version as u8; payload.len()]);
-                found.push(version);
-                Ok(())
-            })?;
+            let recovered = recover(
+                &log,
+                &start,
+                Recovery::Strict,
+                &mut |version, payload| {
+                    assert_eq!(payload, vec![version as u8; payload.len()]);
+                    found.push(version);
+                    Ok(())
+                },
+                &mut || Ok(()),
+            )?;
             let journal = Arc::new(FileJournal::new(recovered.writer, recovered.maker));
             Ok(Files { journal, superblock, last_version: recovered.last_version, found })
         }

@@ -60,6 +60,7 @@ mod snapshot;
 mod store;
 mod superblock;
 mod sync;
+mod telling;
 mod time;
 mod tree;
 mod volumes;
@@ -78,8 +79,8 @@ pub use options::{Durability, Options};
 pub use query::{Block, Blocks, Point, Range};
 pub use repair::{Finding, RepairOptions, RepairReport, repair};
 pub use report::{
-    BackupProgress, BackupReport, CheckpointReport, CloseReport, MemoryBlock, OpenReport, SealReport,
-    SealedStats, Stats,
+    BackupProgress, BackupReport, CheckpointReport, CloseReport, MemoryBlock, OpenProgress, OpenReport,
+    OpenStep, SealReport, SealedStats, Stats,
 };
 pub use scope::{SealProgress, SealScope};
 pub use settings::Settings;

@@ -1,5 +1,6 @@
 //! How a database is opened: plain data with safe defaults, checked once at open.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,9 @@ use crate::database::Database;
 use crate::error::{Error, Result};
 use crate::io::{RealDisk, Vfs};
 use crate::planted::Planted;
+use crate::report::OpenProgress;
 use crate::settings::{Settings, quarter_of_memory};
+use crate::telling::OnOpenProgress;
 
 /// When a commit is durable, which means: survives a power cut.
 ///
@@ -56,8 +59,10 @@ pub struct Options {
     pub(crate) create: bool,
     pub(crate) salvage: bool,
     pub(crate) read_only: bool,
+    pub(crate) on_open_progress: OnOpenProgress,
     pub(crate) install_slice_metrics: u32,
     pub(crate) replay_memory_max: Option<u64>,
+    pub(crate) replay_workers: Option<usize>,
     pub(crate) planted: Planted,
 }
 
@@ -79,8 +84,10 @@ impl Default for Options {
             create: true,
             salvage: false,
             read_only: false,
+            on_open_progress: OnOpenProgress::default(),
             install_slice_metrics: crate::mvcc::sealing::SLICE_METRICS,
             replay_memory_max: None,
+            replay_workers: None,
             planted: Planted::default(),
         }
     }
@@ -262,6 +269,30 @@ impl Options {
         self
     }
 
+    /// Has the opening tell how far it is, at the beginning of each of its steps and then about every 50 ms, from the thread that opens. If it is told to break, it ends
+    /// with [`Error::OpenEnded`], and the database is as it was. Nothing is told of reading only, which loads a checkpoint and replays nothing.
+    ///
+    /// ```
+    /// use std::ops::ControlFlow;
+    /// # fn main() -> chronolith::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("metrics");
+    /// let options = chronolith::Options::new().open_progress(|progress| {
+    ///     eprintln!("{:?}: {} of {}", progress.step, progress.done, progress.total);
+    ///     ControlFlow::Continue(())
+    /// });
+    /// let db = options.open(&path)?;
+    /// # Ok(()) }
+    /// ```
+    #[must_use]
+    pub fn open_progress(
+        mut self,
+        progress: impl Fn(&OpenProgress) -> ControlFlow<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.on_open_progress = OnOpenProgress::new(progress);
+        self
+    }
+
     /// How many metrics an install goes over in one commit, at least 1. Small, so that tests can interrupt it between two.
     #[cfg(any(loom, feature = "planted-bugs"))]
     #[doc(hidden)]
@@ -280,6 +311,16 @@ impl Options {
         self
     }
 
+    /// How many threads apply what the log has, beside the one that reads it, from the first record on. By default as many as there are processors, once
+    /// there is much to apply.
+    #[cfg(any(loom, feature = "planted-bugs"))]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn replay_workers(mut self, workers: usize) -> Self {
+        self.replay_workers = Some(workers);
+        self
+    }
+
     /// Makes one of the mistakes that the tests must catch.
     #[cfg(any(loom, feature = "planted-bugs"))]
     #[doc(hidden)]
@@ -293,7 +334,7 @@ impl Options {
     ///
     /// # Errors
     /// [`Error::Locked`] if it is open elsewhere, [`Error::NotADatabase`], [`Error::NewerFormat`], [`Error::Corrupt`],
-    /// [`Error::InvalidOption`], [`Error::ReplayMemory`], [`Error::DiskFull`] or [`Error::Io`]. A disk without space for the rest of a seal is no error: it is gone on with
+    /// [`Error::InvalidOption`], [`Error::ReplayMemory`], [`Error::OpenEnded`], [`Error::DiskFull`] or [`Error::Io`]. A disk without space for the rest of a seal is no error: it is gone on with
     /// later, and [`Database::health`] tells of it.
     pub fn open(self, path: impl AsRef<Path>) -> Result<Database> {
         self.open_on(Arc::new(RealDisk::for_engine()), path)
@@ -335,6 +376,20 @@ impl Options {
         self.replay_memory_max.unwrap_or_else(twice)
     }
 
+    /// How many threads apply what the log has, beside the one that reads it, and from how many bytes of records on.
+    pub(crate) fn replay_workers_from(&self) -> (usize, u64) {
+        if cfg!(any(loom, shuttle)) {
+            return (0, 0);
+        }
+        let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        match self.replay_workers {
+            Some(workers) => (workers, 0),
+            // One processor is the reader's anyway.
+            None if processors() == 1 => (0, 0),
+            None => (processors().min(self.lanes).min(REPLAY_WORKERS_MAX), REPLAY_ALONE_BYTES),
+        }
+    }
+
     pub(crate) fn check(&self) -> Result<()> {
         let rule = |holds: bool, option: &'static str, reason: &'static str| match holds {
             true => Ok(()),
@@ -360,6 +415,11 @@ impl Options {
         rule(self.attempts >= 1, "attempts", "at least 1")
     }
 }
+
+/// How many threads replay, at most: the one that reads can not feed more.
+const REPLAY_WORKERS_MAX: usize = 8;
+/// What is replayed before others are asked to help, in bytes of records: a few milliseconds.
+const REPLAY_ALONE_BYTES: u64 = 256 << 10;
 
 #[cfg(test)]
 mod tests {

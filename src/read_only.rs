@@ -80,7 +80,7 @@ fn load(
     if options.has_log {
         core.set_volumes(store::volumes(disk, dir, database_id, usize::MAX));
     }
-    Checkpointer::load(disk, dir, database_id, roots, &mut core, false)?;
+    Checkpointer::load(disk, dir, database_id, roots, &mut core, false, &mut |_, _, _| true)?;
     let volumes = core.load().volumes.clone();
     let before = opened.replace(volumes.clone());
     for volume in volumes.iter() {

@@ -50,6 +50,32 @@ pub struct OpenReport {
     pub replaying: Duration,
 }
 
+/// What an opening is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum OpenStep {
+    /// The checkpoint's metrics get their names back. Counted in metrics.
+    Names,
+    /// They get back what they had in memory. Counted in metrics; those that had nothing are passed over.
+    Memory,
+    /// The commit log is read and replayed. Counted in bytes of its files, whose end may be empty.
+    Log,
+    /// Seals that were interrupted are gone on with. Counted in blocks.
+    Installs,
+}
+
+/// How far an opening is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OpenProgress {
+    /// What it is doing.
+    pub step: OpenStep,
+    /// How much of that is done, in what the step is counted in.
+    pub done: u64,
+    /// How much there is, at most.
+    pub total: u64,
+}
+
 /// What a checkpoint wrote.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]

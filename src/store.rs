@@ -1,26 +1,30 @@
 //! The files of an open database: its lock, its superblock, its log.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use crate::checkpoint::Checkpointer;
-use crate::commitlog::{self, DatabaseId, LogReport, LogStart, NotTaken, Recovery, SegmentSizes};
+use crate::commitlog::{
+    self, DatabaseId, Log, LogReport, LogStart, NotTaken, Recovered, Recovery, SegmentSizes,
+};
 use crate::error::{Error, Result};
 use crate::io::{RealDisk, Vfs, VfsLock};
 use crate::journal::FileJournal;
 use crate::mvcc::commit::Core;
-use crate::mvcc::replay::Replay;
+use crate::mvcc::replay::{Hands, Replay, Replayed};
 use crate::mvcc::transaction::Version;
 use crate::names::NamespaceOptions;
 use crate::options::Options;
 use crate::planted::Bug;
-use crate::report::{CheckpointReport, OpenReport};
+use crate::report::{CheckpointReport, OpenReport, OpenStep};
 use crate::sealed::{BlockVolume, VolumeId, VolumeStore};
 use crate::settings::{Settings, SettingsFile};
 use crate::superblock::{self, Contents, FolderState, LOCK_FILE, StoredOptions, Superblock};
 use crate::sync::Mutex;
+use crate::telling::Telling;
 
 /// Where volumes lie.
 pub(crate) const DATA_FOLDER: &str = "data";
@@ -175,8 +179,14 @@ impl Store {
         let log = contents.log(disk, dir, options.planted);
         let mode = if options.salvage { Recovery::Salvage } else { Recovery::Strict };
         let began = Instant::now();
+        let mut telling = Telling::new(&options.on_open_progress);
         let checkpointer = match contents.checkpoint {
-            Some(roots) => Checkpointer::load(disk, dir, contents.database_id, roots, &mut core, true)?,
+            Some(roots) => {
+                let goes_on = &mut |step, done, total| telling.tell(step, done, total);
+                let loaded =
+                    Checkpointer::load(disk, dir, contents.database_id, roots, &mut core, true, goes_on);
+                telling.outcome(dir, loaded)?
+            }
             None => Checkpointer::new(disk, dir, contents.database_id),
         };
         // Before anything goes that only the older slot names: recovery removes segments too.
@@ -185,24 +195,8 @@ impl Store {
         let loading = began.elapsed();
         // They stay on disk as long as the superblock names the checkpoint, whatever the log says of them.
         let checkpointed = core.load().volumes.clone();
-        let (mut commits, mut bytes_replayed) = (0, 0);
-        let (memory, memory_max) = (core.memory().clone(), options.replay_memory_limit());
-        let mut replay = Replay::new(&mut core, checkpoint, options.salvage);
-        let recovered = commitlog::recover(&log, &contents.log, mode, &mut |version, bytes| {
-            // What the checkpoint has is in the log still if it shares a segment with what it has not.
-            if Version(version) <= checkpoint {
-                return Ok(());
-            }
-            // Better told than killed.
-            if memory.bytes() > memory_max {
-                return Err(Error::ReplayMemory { max: memory_max }.into());
-            }
-            commits += 1;
-            bytes_replayed += bytes.len() as u64;
-            replay.record(Version(version), bytes).map_err(|error| NotTaken::Rejected(error.0))
-        })?;
-        let last_version = Version(recovered.last_version).max(checkpoint);
-        let replayed = replay.finish(last_version);
+        let ReplayedLog { recovered, replayed, last_version, commits, bytes: bytes_replayed } =
+            replay_log(options, &log, &contents.log, mode, &core, checkpoint, &mut telling)?;
         let replaying = began.elapsed() - loading;
         if recovered.last_version == 0 {
             // The creation may have been interrupted behind its last rename. Records are written only once it is complete, or here.
@@ -237,7 +231,7 @@ impl Store {
         if options.planted.has(Bug::ForgetUnfinishedInstall) {
             unfinished.clear();
         }
-        let postponed = finish_installs(&core, unfinished)?;
+        let postponed = finish_installs(&core, unfinished, &mut telling, dir)?;
         if let Some(volumes) = core.volumes() {
             volumes.forget_superseded();
             if options.salvage {
@@ -357,14 +351,117 @@ impl Store {
     }
 }
 
+/// After how many bytes of the log it is told how far opening is, unless that was a moment ago.
+const TOLD_EVERY: u64 = 64 << 10;
+
+/// What [`replay_log`] did.
+struct ReplayedLog {
+    recovered: Recovered,
+    replayed: Replayed,
+    last_version: Version,
+    commits: u64,
+    bytes: u64,
+}
+
+/// Reads the log and applies to the core what the checkpoint does not have: in this thread, and once there is much of it with the help of others,
+/// which are gone when this returns.
+fn replay_log(
+    options: &Options,
+    log: &Log,
+    start: &LogStart,
+    mode: Recovery,
+    core: &Core,
+    checkpoint: Version,
+    telling: &mut Telling<'_>,
+) -> Result<ReplayedLog> {
+    let total = if telling.is_wanted() { log.file_bytes_from(start.first_segment)? } else { 0 };
+    let (mut read, mut told) = (0, None);
+    let hands = Hands::new();
+    let (workers, alone_bytes) = options.replay_workers_from();
+    let memory_max = options.replay_memory_limit();
+    let (mut commits, mut bytes_replayed) = (0, 0);
+    let replay = RefCell::new(Replay::new(core, checkpoint, options.salvage));
+    let recovered = std::thread::scope(|scope| {
+        // Whatever comes of it, a panic too: else they would wait for more.
+        let closing = Closing(&hands);
+        let (mut threads, mut asked) = (Vec::new(), false);
+        let recovered = commitlog::recover(
+            log,
+            start,
+            mode,
+            &mut |version, bytes| {
+                if told.is_none_or(|told| read - told >= TOLD_EVERY) {
+                    told = Some(read);
+                    if !telling.tell(OpenStep::Log, read, total) {
+                        return Err(Error::OpenEnded { path: log.dir.clone() }.into());
+                    }
+                }
+                read += commitlog::frame_bytes(bytes.len() as u64);
+                // What the checkpoint has is in the log still if it shares a segment with what it has not.
+                if Version(version) <= checkpoint {
+                    return Ok(());
+                }
+                let mut replay = replay.borrow_mut();
+                // Better told than killed.
+                if replay.takes_more_than(memory_max)? {
+                    return Err(Error::ReplayMemory { max: memory_max }.into());
+                }
+                if bytes_replayed >= alone_bytes && !asked && workers > 0 && !options.salvage {
+                    asked = true;
+                    let hands = &hands;
+                    let start = |worker| {
+                        let named = std::thread::Builder::new().name(format!("chronolith-replay-{worker}"));
+                        named.spawn_scoped(scope, move || hands.work(core, worker)).ok()
+                    };
+                    // Without threads it takes longer.
+                    threads.extend((0..workers).map_while(start));
+                    hands.engage(threads.len());
+                    replay.hand_to(hands);
+                }
+                commits += 1;
+                bytes_replayed += bytes.len() as u64;
+                replay.record(Version(version), bytes).map_err(NotTaken::from)
+            },
+            &mut || replay.borrow_mut().settle().map_err(NotTaken::from),
+        );
+        drop(closing);
+        for thread in threads {
+            if let Err(panic) = thread.join() {
+                std::panic::resume_unwind(panic);
+            }
+        }
+        recovered
+    })?;
+    let last_version = Version(recovered.last_version).max(checkpoint);
+    let replayed = replay.into_inner().finish(last_version);
+    Ok(ReplayedLog { recovered, replayed, last_version, commits, bytes: bytes_replayed })
+}
+
+/// Closes hands when it goes.
+struct Closing<'a>(&'a Hands);
+
+impl Drop for Closing<'_> {
+    fn drop(&mut self) {
+        self.0.close();
+    }
+}
+
 /// Goes on with installs that were interrupted, as far as the log has space for them: the rest can wait until the database is open.
 ///
 /// # Errors
 /// [`Error::Stopped`]: the log cannot be written.
-fn finish_installs(core: &Core, mut installs: Vec<BlockVolume>) -> Result<Option<Postponed>> {
+fn finish_installs(
+    core: &Core,
+    mut installs: Vec<BlockVolume>,
+    telling: &mut Telling<'_>,
+    dir: &Path,
+) -> Result<Option<Postponed>> {
+    let total = installs.len() as u64;
     let mut postponed = None;
     if !installs.is_empty() {
         while let (Some(volume), None) = (installs.first(), &postponed) {
+            telling.tell(OpenStep::Installs, total - installs.len() as u64, total);
+            telling.outcome(dir, Ok(()))?;
             match core.install(*volume, core.names.metrics()) {
                 Ok(_) => drop(installs.remove(0)),
                 Err(error @ Error::Stopped { .. }) => return Err(error),

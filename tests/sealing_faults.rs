@@ -50,6 +50,75 @@ fn every_power_cut_leaves_all_that_was_durable_and_seals_again() {
     assert!(report.cases >= wanted);
 }
 
+/// As [`STATES_MIN`], of cuts in the recovery after a cut, and in the recovery after that.
+const TWICE_STATES_MIN: u64 = 500;
+/// Of each history, and of each recovery of either level, so many states are gone on with.
+const OUTER_STATES: u64 = 5;
+const FIRST_STATES: u64 = 8;
+const SECOND_STATES: u64 = 12;
+
+/// A release looks at `CHRONOLITH_TWICE_STATES`, 50,000 or more.
+#[test]
+fn a_recovery_that_is_cut_and_whose_recovery_is_cut_loses_nothing() {
+    let wanted = std::env::var("CHRONOLITH_TWICE_STATES").ok().and_then(|states| states.parse().ok());
+    let wanted: u64 = wanted.unwrap_or(TWICE_STATES_MIN);
+    let work = move |first_seed: u64| {
+        let (mut report, mut levels) = (Report::default(), [0, 0]);
+        for seed in (first_seed..).step_by(2) {
+            if levels[1] >= wanted.div_ceil(2) || report.is_full() {
+                break;
+            }
+            let history = History { seed, steps: 8 + seed % 17, bug: None };
+            cut_twice(&history, &mut report, &mut levels);
+        }
+        (report, levels)
+    };
+    let other = thread::spawn(move || work(5_001));
+    let (report, levels) = work(5_000);
+    let (other, other_levels) = other.join().expect("checks catch panics");
+    let report = report.and(other);
+    let [first, second] = [levels[0] + other_levels[0], levels[1] + other_levels[1]];
+    println!("{first} different states of cut recoveries, {second} of recoveries of these");
+    report.assert_clean();
+    assert!(second >= wanted);
+}
+
+/// Cuts a history, opens what was found and cuts that, opens what was found then and cuts that again: what is found in the end has all that was acknowledged as
+/// durable in the history. Counts the states of either recovery.
+fn cut_twice(history: &History, report: &mut Report, levels: &mut [u64; 2]) {
+    let (disk, progress) = (SimulatedDisk::new(history.seed), Progress::default());
+    let (states, ran) = observe(&disk, history.seed, &progress, |disk| run(history, disk, &progress));
+    report.note_uncounted(|| format!("{history:?}, uncut"), ran);
+    // What opening found may have been made durable by it, but was so for nobody.
+    let recover = |found: &Found, seed| {
+        let disk = found.disk.after_power_cut(CutState::All, 0);
+        observe(&disk, seed, &progress, |disk| history.open(Arc::new(disk.clone())).map(drop))
+    };
+    for (index, outer) in some(&states, OUTER_STATES, history.seed) {
+        let seed = Random::of(history.seed, 2, index, 0).next();
+        let (first, opened) = recover(outer, seed);
+        report.note_uncounted(
+            || format!("seed {} {}", history.seed, outer.when),
+            opened.err().into_iter().map(|error| format!("{error:?}")).collect(),
+        );
+        for (place, first) in some(&first, FIRST_STATES, seed) {
+            levels[0] += 1;
+            let (second, opened) = recover(first, seed.wrapping_add(place + 1));
+            let case = || format!("seed {} {}, its recovery {}", history.seed, outer.when, first.when);
+            let failed = opened.err().into_iter().map(|error| format!("{error:?}")).collect();
+            report.note_uncounted(case, failed);
+            for (_, second) in some(&second, SECOND_STATES, seed) {
+                levels[1] += 1;
+                let found = check_found(history, &second.disk, &progress, outer.durable);
+                report.note(|| format!("{}, the recovery of that {}", case(), second.when), found);
+            }
+            if report.is_full() {
+                return;
+            }
+        }
+    }
+}
+
 #[test]
 fn long_histories_read_right_and_leave_neither_memory_nor_files() {
     let wanted = std::env::var("CHRONOLITH_SEAL_HISTORIES").ok().and_then(|count| count.parse().ok());

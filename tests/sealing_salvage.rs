@@ -18,7 +18,8 @@ const BLOCK: i64 = 7_200;
 /// Slices of one metric: an install has three.
 fn options() -> Options {
     let options = Options::new().workers(0).shards(1).lanes(2).durability(Durability::Buffered);
-    options.install_slice_metrics(1)
+    // Others help as long as nothing is missing.
+    options.install_slice_metrics(1).replay_workers(2)
 }
 
 fn open(disk: &SimulatedDisk, options: Options) -> Result<Database, Error> {

@@ -11,6 +11,7 @@ use crate::mvcc::base::BaseRef;
 use crate::mvcc::commit::Core;
 use crate::mvcc::restore::Restore;
 use crate::names::{NameRecord, NamesFile, NamespaceId};
+use crate::report::OpenStep;
 use crate::sealed::VolumeId;
 use crate::tree::PageFile;
 
@@ -21,9 +22,14 @@ use super::roots::{BASES, BLOCKS, METRICS, Roots, STATE, VOLUMES};
 use super::state;
 use super::{Checkpointer, Files};
 
+/// After how many metrics it is told how far loading is.
+const TOLD_EVERY: u64 = 1_024;
+/// Why loading did not go on.
+const ENDED: &str = "loading was ended";
+
 impl Checkpointer {
     /// Puts the state of a checkpoint into an empty core, and knows from then on what is on disk. `write` says whether there will be further
-    /// checkpoints.
+    /// checkpoints. `goes_on` is told now and then how far it is, and whether to go on: if not, there is some error.
     ///
     /// Cost: all of it is read once.
     ///
@@ -36,6 +42,7 @@ impl Checkpointer {
         roots: Roots,
         core: &mut Core,
         write: bool,
+        goes_on: &mut dyn FnMut(OpenStep, u64, u64) -> bool,
     ) -> Result<Self> {
         let mut pages = PageFile::open(&**disk, dir, &database_id, write)?;
         let restore = Restore::new(core, roots.version);
@@ -105,6 +112,9 @@ impl Checkpointer {
             let base = numbers.base(entry.base).cloned().unwrap_or_default();
             let namespace = NamespaceId(entry.namespace);
             let own_tags = record.own_tags()?;
+            if named % TOLD_EVERY == 0 && !goes_on(OpenStep::Names, named, metrics) {
+                return Err(ENDED);
+            }
             named += 1;
             restore.metric(record.metric, namespace, record.id, own_tags.as_ref(), entry.created, base)
         })?;
@@ -115,7 +125,14 @@ impl Checkpointer {
 
         if roots.active.0 != 0 {
             let (number, length) = roots.active;
-            let take = |state| restore.layers(state);
+            let mut taken = 0;
+            let take = |state| {
+                if taken % TOLD_EVERY == 0 && !goes_on(OpenStep::Memory, taken, metrics) {
+                    return Err(ENDED);
+                }
+                taken += 1;
+                restore.layers(state)
+            };
             active::read(&**disk, dir, number, length, database_id, roots.version, take)?;
         }
         freezes.restore(&restore).map_err(|reason| pages.damaged(roots.state, reason))?;

@@ -38,9 +38,7 @@ pub(crate) use frame::{frame_bytes, le_u32, le_u64};
 pub(crate) use reader::LogReport;
 #[cfg(test)]
 use reader::read;
-#[cfg(test)]
-use recovery::Recovered;
-pub(crate) use recovery::recover;
+pub(crate) use recovery::{Recovered, recover};
 use segment::SEGMENT_HEADER_BYTES;
 pub(crate) use segment::{LogFolder, Segment, SegmentMaker};
 pub(crate) use writer::{LogWriter, Record};
@@ -150,6 +148,15 @@ impl Log {
         self.folder().join(segment::segment_name(sequence))
     }
 
+    /// How long its segments are together, from `first` on: those that do not count too.
+    pub(crate) fn file_bytes_from(&self, first: u64) -> Result<u64> {
+        let mut bytes = 0;
+        for (_, path) in LogFolder::list(&*self.disk, &self.folder())?.segments.range(first..) {
+            bytes += self.disk.open(path, false)?.map_or(Ok(0), |file| file.len())?;
+        }
+        Ok(bytes)
+    }
+
     /// Removes all segments before `first`, oldest first, also those that do not count. Both slots of the superblock must name `first`
     /// as the log's first segment by then.
     ///
@@ -213,6 +220,8 @@ pub(crate) type OnRecord<'a> = dyn FnMut(u64, &[u8]) -> std::result::Result<(), 
 pub(crate) enum NotTaken {
     /// The payload makes no sense, although its checksum holds. The log says where it lies, and a salvage goes on without it.
     Rejected(&'static str),
+    /// This one may be sound, but the payload of the one of this version, which was taken, makes no sense. The log says where that lies.
+    RejectedEarlier(u64, &'static str),
     /// Something else failed, and reading with it.
     Failed(Error),
 }

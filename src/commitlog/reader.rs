@@ -108,6 +108,17 @@ pub(super) struct Walked {
     pub(super) salvaged_before: bool,
 }
 
+/// The error of a record that was taken, and makes no sense nevertheless. The log is walked over again, to see where it is.
+pub(super) fn rejected(log: &Log, start: &LogStart, version: u64, reason: &'static str) -> Error {
+    let walk = Walk::new(log, start, Recovery::Strict).and_then(|walk| {
+        walk.run(&mut |read, _| if read == version { Err(NotTaken::Rejected(reason)) } else { Ok(()) })
+    });
+    match walk {
+        Err(error) => error,
+        Ok(_) => corrupt(&log.folder(), 0, reason),
+    }
+}
+
 /// A record of which some pieces were read.
 #[derive(Debug)]
 struct Pending {
@@ -345,6 +356,9 @@ impl<'a> Walk<'a> {
         match on_record(self.version, payload) {
             Ok(()) => {}
             Err(NotTaken::Failed(error)) => return Err(Stuck::Failed(error)),
+            Err(NotTaken::RejectedEarlier(version, reason)) => {
+                return Err(Stuck::Failed(rejected(self.log, &self.start, version, reason)));
+            }
             Err(NotTaken::Rejected(reason)) if self.mode == Recovery::Strict => {
                 return Err(Stuck::Failed(corrupt(&self.path(index), offset.into(), reason)));
             }

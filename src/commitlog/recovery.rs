@@ -15,7 +15,7 @@ use std::path::Path;
 
 use super::chain::Live;
 use super::frame::{FRAME_BYTES_MIN, FRAME_HEADER_BYTES, FrameHeader, Kind, frame_bytes};
-use super::reader::{LogReport, Walk, Walked};
+use super::reader::{LogReport, Walk, Walked, rejected};
 use super::segment::{SegmentHeader, make_segment};
 use super::{
     Log, LogStart, LogWriter, NotTaken, OnRecord, Position, Recovery, Segment, SegmentMaker, corrupt,
@@ -39,7 +39,8 @@ pub(crate) struct Recovered {
     pub(crate) report: LogReport,
 }
 
-/// Reads the log, passes on its records in order, and makes it ready to be written.
+/// Reads the log, passes on its records in order, and makes it ready to be written. `at_end` is asked once all are passed on, or something failed, and
+/// before anything is written: whether all were taken that only seemed to be.
 ///
 /// Cost: the log is read once, what is behind a damaged or torn place twice. Memory: two segments and the largest record.
 ///
@@ -52,8 +53,17 @@ pub(crate) fn recover(
     start: &LogStart,
     mode: Recovery,
     on_record: &mut OnRecord<'_>,
+    at_end: &mut dyn FnMut() -> std::result::Result<(), NotTaken>,
 ) -> Result<Recovered> {
-    let mut walked = Walk::new(log, start, mode)?.run(on_record)?;
+    let walked = Walk::new(log, start, mode)?.run(on_record);
+    match at_end() {
+        // It is the earlier one of the two.
+        Err(NotTaken::RejectedEarlier(version, reason)) => return Err(rejected(log, start, version, reason)),
+        Err(NotTaken::Rejected(reason)) => return Err(corrupt(&log.folder(), 0, reason)),
+        Err(NotTaken::Failed(error)) => return Err(error),
+        Ok(()) => {}
+    }
+    let mut walked = walked?;
     if !log.planted.has(Bug::SkipRecoverySync) {
         write_again(log, &walked)?;
     }

@@ -20,6 +20,7 @@ use super::marks::LiveVersions;
 use super::memory::Memory;
 use super::partition_map::{Cover, PartitionMap};
 use super::record::{Command, Install};
+use super::replay::ChangedPlaces;
 use super::slots::HeadSlots;
 use super::transaction::Version;
 use super::window::Window;
@@ -39,6 +40,8 @@ pub(crate) struct Heads {
     groups: Vec<Group>,
     /// Only for [`Bug::InstallFreezesMap`] and [`Bug::InstallInTreeOnly`]: what an install puts back.
     put_back: BTreeMap<MetricId, Arc<PartitionMap>>,
+    /// What replay changed and the tree does not have yet.
+    replayed: ChangedPlaces,
 }
 
 /// What the metrics of one namespace and shard have in common.
@@ -155,6 +158,16 @@ impl Heads {
     /// Metrics made since there are freezes of their group, and when.
     pub(super) fn made(&self) -> impl Iterator<Item = (MetricId, Version)> {
         self.groups.iter().flat_map(|group| group.made.iter().map(|(metric, version)| (*metric, *version)))
+    }
+
+    /// Notes metrics of this lane that replay changed.
+    pub(super) fn note_replayed(&mut self, changed: &[MetricId], lanes: u32) {
+        changed.iter().for_each(|metric| self.replayed.insert((metric.0 / lanes) as usize));
+    }
+
+    /// The metrics that replay changed since it was last asked, by their places.
+    pub(super) fn take_replayed(&mut self) -> ChangedPlaces {
+        std::mem::take(&mut self.replayed)
     }
 
     /// The last applied commit that wrote to a metric; none if the metric is not there.

@@ -280,15 +280,15 @@ impl Examination {
     }
 
     /// Replays a log whose files are sound over a checkpoint that is.
-    fn replay(&mut self, disk: &Arc<dyn Vfs>, dir: &Path, mut core: Core) -> Result<()> {
+    fn replay(&mut self, disk: &Arc<dyn Vfs>, dir: &Path, core: Core) -> Result<()> {
         let log = self.contents.log(disk, dir, Planted::default());
         let checkpoint = self.checkpoint.version.unwrap_or(Version(0));
-        let mut replay = Replay::new(&mut core, checkpoint, false);
+        let mut replay = Replay::new(&core, checkpoint, false);
         let examined =
             commitlog::examine(&log, &self.contents.log, &mut |version, bytes| match Version(version)
                 > checkpoint
             {
-                true => replay.record(Version(version), bytes).map_err(|error| NotTaken::Rejected(error.0)),
+                true => replay.record(Version(version), bytes).map_err(NotTaken::from),
                 false => Ok(()),
             })?;
         for damage in &examined.report.damage {
@@ -344,7 +344,7 @@ fn read_checkpoint(
         };
         return Ok((Ok(core), nothing));
     };
-    let strict = match Checkpointer::load(disk, dir, id, roots, &mut core, false) {
+    let strict = match Checkpointer::load(disk, dir, id, roots, &mut core, false, &mut |_, _, _| true) {
         Ok(_) => Ok(core),
         Err(error @ Error::Corrupt { .. }) => Err(error),
         Err(error) => return Err(error),

@@ -533,7 +533,7 @@ fn replay(
         if number <= version || Commands::new(bytes).flatten().any(is_left_out) {
             return Ok(());
         }
-        replay.record(number, bytes).map_err(|error| NotTaken::Rejected(error.0))
+        replay.record(number, bytes).map_err(NotTaken::from)
     })?;
     later.for_each(|block| replay.install(block));
     // Those that pass 1 knew come again, with those that were refused among them.

@@ -44,7 +44,8 @@ fn open_or_create(disk: &SimulatedDisk) -> Result<u64> {
     let superblock = open_on(disk)?;
     let shared: Arc<dyn Vfs> = Arc::new(disk.clone());
     let log = superblock.contents().log(&shared, DIR.as_ref(), Planted::default());
-    Ok(recover(&log, &superblock.contents().log, Recovery::Strict, &mut |_, _| Ok(()))?.last_version)
+    Ok(recover(&log, &superblock.contents().log, Recovery::Strict, &mut |_, _| Ok(()), &mut || Ok(()))?
+        .last_version)
 }
 
 /// Creates a database, commits once, closes cleanly.

@@ -61,6 +61,8 @@ impl History {
             .refresh_bytes(if self.seed % 5 < 3 { 0 } else { 1 << 20 })
             .open_volumes_max(1 + (self.seed % 3) as usize)
             .install_slice_metrics(1 + (self.seed % 3) as u32)
+            // By the thread that reads the log alone, or with others.
+            .replay_workers(((self.seed / 3) % 4) as usize)
             .workers(0);
         match self.bug {
             Some(bug) => options.plant(bug),

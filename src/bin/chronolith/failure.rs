@@ -122,7 +122,11 @@ impl Display for Failure {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        let status = if is_of_input(&error) { Status::Input } else { Status::Database };
+        let status = match &error {
+            Error::OpenEnded { .. } => Status::Interrupted,
+            error if is_of_input(error) => Status::Input,
+            _ => Status::Database,
+        };
         let mut failure = Failure::new(status, Chain(&error));
         failure.damage = matches!(error, Error::Corrupt { .. } | Error::Decode(_));
         match hint(&error) {

@@ -1,15 +1,17 @@
 //! Opening a database for a verb, and the metrics in it.
 
 use std::ffi::OsStr;
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use chronolith::{Database, Durability, Metric, Namespace, OpenReport, Options, Snapshot};
+use chronolith::{Database, Durability, Metric, Namespace, OpenReport, OpenStep, Options, Snapshot};
 use clap::Args;
 
 use crate::console::{Console, bytes, counted};
 use crate::failure::{Failure, Outcome, Status};
 use crate::ids;
-use crate::progress::Wait;
+use crate::progress::Progress;
 
 /// Which database, and how to open it.
 #[derive(Args, Clone, Debug)]
@@ -79,8 +81,32 @@ pub(crate) fn told(options: Options, dir: &Path, console: Console) -> chronolith
 
 /// Opens a database, which takes as long as its log is.
 fn attempt(options: Options, dir: &Path, console: Console) -> chronolith::Result<Database> {
-    let _wait = Wait::begin(console, format!("opening {}", dir.display()));
-    options.open(dir)
+    let shown: Mutex<Option<(OpenStep, Progress)>> = Mutex::new(None);
+    let shown = Arc::new(shown);
+    let seen = shown.clone();
+    let options = options.open_progress(move |now| {
+        let mut shown = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let (step, bar) =
+            shown.get_or_insert_with(|| (OpenStep::Installs, Progress::count(console, now.total, "opening")));
+        if *step != now.step || now.done == 0 {
+            *step = now.step;
+            let what = match now.step {
+                OpenStep::Names => "loading names",
+                OpenStep::Memory => "loading points",
+                OpenStep::Log => "replaying the log",
+                _ => "going on with seals",
+            };
+            bar.part(what, now.total, now.step == OpenStep::Log);
+        }
+        match bar.set(now.done) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    });
+    let opened = options.open(dir);
+    // The database keeps no options, but who is told must not be asked for that.
+    shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+    opened
 }
 
 /// Says what opening found that the user should know.

@@ -70,6 +70,21 @@ impl Progress {
         Progress { bar, begin: Instant::now(), shown: None, wanted: !console.quiet && stderr().is_terminal() }
     }
 
+    /// Begins another part of the work, in bytes or in things.
+    pub(crate) fn part(&mut self, what: &'static str, total: u64, in_bytes: bool) {
+        let template = match in_bytes {
+            true => "{msg} {wide_bar} {bytes}/{total_bytes}, {eta} left",
+            false => "{msg} {wide_bar} {human_pos}/{human_len}, {eta} left",
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.bar.set_style(style.progress_chars("━╸ "));
+        }
+        self.bar.set_length(total);
+        self.bar.set_position(0);
+        self.bar.reset_eta();
+        self.bar.set_message(what);
+    }
+
     /// How much there is to do, where that is known only now.
     pub(crate) fn set_length(&mut self, total: u64) {
         self.bar.set_length(total);

@@ -76,10 +76,16 @@ type Records = Vec<(u64, Vec<u8>)>;
 /// What a recovery gives, and the records in order.
 fn recover_all(log: &Log, start: &LogStart, mode: Recovery) -> Result<(Recovered, Records)> {
     let mut records = Vec::new();
-    let recovered = recover(log, start, mode, &mut |version, payload| {
-        records.push((version, payload.to_vec()));
-        Ok(())
-    })?;
+    let recovered = recover(
+        log,
+        start,
+        mode,
+        &mut |version, payload| {
+            records.push((version, payload.to_vec()));
+            Ok(())
+        },
+        &mut || Ok(()),
+    )?;
     Ok((recovered, records))
 }
 

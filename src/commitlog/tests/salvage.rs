@@ -170,7 +170,7 @@ fn a_record_that_is_rejected_is_an_error_with_its_place_or_one_lost_version() {
             taken.push((version, payload.to_vec()));
             Ok(())
         };
-        match recover(&log, &closed, Recovery::Strict, &mut take) {
+        match recover(&log, &closed, Recovery::Strict, &mut take, &mut || Ok(())) {
             Err(Error::Corrupt { path, offset, reason, .. }) => {
                 assert!(path.extension().is_some_and(|extension| extension == "log") && offset >= 96);
                 assert_eq!(reason, "it makes no sense");
@@ -185,12 +185,41 @@ fn a_record_that_is_rejected_is_an_error_with_its_place_or_one_lost_version() {
             taken.push((version, payload.to_vec()));
             Ok(())
         };
-        let salvaged = recover(&log, &closed, Recovery::Salvage, &mut take).expect("the rest is sound");
+        let salvaged =
+            recover(&log, &closed, Recovery::Salvage, &mut take, &mut || Ok(())).expect("the rest is sound");
         assert_eq!(salvaged.report.damage[0].versions, Some((rejected, rejected)));
         drop(salvaged);
         let expected: Records = records.iter().filter(|(version, _)| *version != rejected).cloned().collect();
         assert_eq!(taken, expected, "version {rejected}");
         let (again, kept) = recover_all(&log, &closed, Recovery::Strict).expect("whole again");
         assert_eq!((again.last_version, kept), (60, expected), "version {rejected} is not given out again");
+    }
+}
+
+/// Records that were taken, and turned out to make no sense while later ones were read, or behind the last one.
+#[test]
+fn a_record_that_is_rejected_later_is_the_same_error() {
+    for rejected in [1u64, 20, 59, 60] {
+        let (disk, _, closed) = sample();
+        let log = log_on(&disk, Planted::default());
+        let error = |noticed: u64, not_taken: fn(u64) -> NotTaken| {
+            let mut take = |version: u64, _: &[u8]| match version == noticed {
+                true => Err(not_taken(rejected)),
+                false => Ok(()),
+            };
+            let mut at_end = || match noticed > 60 {
+                true => Err(not_taken(rejected)),
+                false => Ok(()),
+            };
+            let before = disk.files();
+            let recovered = recover(&log, &closed, Recovery::Strict, &mut take, &mut at_end);
+            assert_eq!(disk.files(), before, "nothing is touched");
+            format!("{:?}", recovered.expect_err("it makes no sense"))
+        };
+        let at_once = error(rejected, |_| NotTaken::Rejected("it makes no sense"));
+        for noticed in [rejected, (rejected + 7).min(60), 60, 61] {
+            let later = error(noticed, |version| NotTaken::RejectedEarlier(version, "it makes no sense"));
+            assert_eq!(later, at_once, "{rejected}, noticed at {noticed}");
+        }
     }
 }

@@ -17,12 +17,33 @@ pub(crate) struct Commands<'a> {
     last_at: i64,
     /// Streams so far in this section.
     streams: usize,
+    /// Bytes of the record, and how many were left where this section begins.
+    len: usize,
+    section_left: usize,
     failed: bool,
 }
 
 impl<'a> Commands<'a> {
     pub(crate) fn new(record: &'a [u8]) -> Self {
-        Commands { rest: Fields(record), last_metric: 0, last_at: 0, streams: 0, failed: false }
+        Commands {
+            rest: Fields(record),
+            last_metric: 0,
+            last_at: 0,
+            streams: 0,
+            len: record.len(),
+            section_left: record.len(),
+            failed: false,
+        }
+    }
+
+    /// Where in the record the section of the last command begins.
+    pub(crate) fn section(&self) -> usize {
+        self.len - self.section_left
+    }
+
+    /// Where in the record the last command ends.
+    pub(crate) fn position(&self) -> usize {
+        self.len - self.rest.0.len()
     }
 
     fn read(&mut self) -> Result<Option<Command<'a>>, RecordError> {
@@ -31,6 +52,7 @@ impl<'a> Commands<'a> {
             let command = match opcode {
                 opcode::SECTION => {
                     (self.last_metric, self.last_at, self.streams) = (0, 0, 0);
+                    self.section_left = self.rest.0.len() + 1;
                     continue;
                 }
                 opcode::POINT => {

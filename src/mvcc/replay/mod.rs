@@ -3,6 +3,13 @@
 //! Records go through the code that applied them first. What replay adds is names: the dictionary is told what the log made and
 //! dropped. A record that contradicts the ones before it is refused; but where a salvage lost records, which shows as a gap in the versions, what
 //! they named gets a substitute, the same at every replay, and is reported.
+//!
+//! Most records are of metrics only. What can be refused of them is looked at in the log's order; to apply them is the business of their lanes, and may be
+//! that of other threads ([`Hands`]). What concerns all lanes, what a salvage replays, and what follows a gap is applied by the thread that reads, alone.
+
+mod hands;
+
+use std::ops::Range;
 
 use crate::names::{Metric, MetricId, NamespaceId, NamespaceOptions};
 
@@ -14,10 +21,26 @@ use super::transaction::Version;
 use super::window::{Window, widths};
 use crate::sealed::{BlockVolume, VolumeId};
 
+pub(in crate::mvcc) use hands::ChangedPlaces;
+use hands::{Batch, check_streams};
+pub(crate) use hands::{Hands, Refused};
+
+/// How much memory a byte of a record takes, at most: nearly all is that around a partition and a stream for a point of some bytes.
+const MEMORY_PER_BYTE: u64 = 256;
+
 /// Rebuilds the state, before anybody else sees the core.
 #[derive(Debug)]
 pub(crate) struct Replay<'a> {
-    core: &'a mut Core,
+    core: &'a Core,
+    hands: Option<&'a Hands>,
+    /// What is to be handed on.
+    batch: Batch,
+    /// Bytes that were handed on since all was settled.
+    handed_bytes: u64,
+    /// Metrics that are known to have names, by their numbers.
+    known: ChangedPlaces,
+    /// The sections of a record, with the lane that each concerns.
+    sections: Vec<(Range<usize>, Option<u32>)>,
     version: Version,
     points: u64,
     /// Whether what is refused is given up, and the log goes on without it.
@@ -34,6 +57,15 @@ pub(crate) struct Replay<'a> {
     without_freeze: Vec<VolumeId>,
 }
 
+/// What a record concerns.
+#[derive(Clone, Copy, Debug)]
+enum Concerns {
+    /// Each of its sections some lanes, and perhaps the dictionary or the writer.
+    Lanes { names: bool },
+    /// All lanes at once; or it is not to be handed on.
+    All,
+}
+
 /// What was replayed.
 #[derive(Debug)]
 pub(crate) struct Replayed {
@@ -46,9 +78,14 @@ pub(crate) struct Replayed {
 
 impl<'a> Replay<'a> {
     /// Replays what came after a version, which is the state that the core has.
-    pub(crate) fn new(core: &'a mut Core, version: Version, is_salvage: bool) -> Self {
+    pub(crate) fn new(core: &'a Core, version: Version, is_salvage: bool) -> Self {
         Replay {
             core,
+            hands: None,
+            batch: Batch::default(),
+            handed_bytes: 0,
+            known: ChangedPlaces::default(),
+            sections: Vec::new(),
             version,
             points: 0,
             is_salvage,
@@ -67,6 +104,11 @@ impl<'a> Replay<'a> {
         self
     }
 
+    /// Hands on what others can apply, from the next record on.
+    pub(crate) fn hand_to(&mut self, hands: &'a Hands) {
+        self.hands = (!self.is_salvage).then_some(hands);
+    }
+
     /// Puts a volume that is there in the place of what was frozen for it, or below all that is there if nobody knows of its freeze, for all metrics of its
     /// shard. For volumes whose install is not in the log, as of the last record.
     pub(crate) fn install(&mut self, volume: BlockVolume) {
@@ -74,18 +116,49 @@ impl<'a> Replay<'a> {
         let install = Install { volume, first: MetricId(0), last: MetricId(u32::MAX), is_last: true };
         let mut changed = Vec::new();
         self.apply(Command::Install(install), self.version, &mut changed);
-        self.note(changed, self.version);
+        self.note(&changed);
         self.core.bases.forget();
     }
 
-    /// Applies the next record. One that does not decode is refused before anything of it is applied; if names contradict each other, what
-    /// stands before that is applied, as a salvage wants it.
-    pub(crate) fn record(&mut self, version: Version, bytes: &[u8]) -> Result<(), RecordError> {
+    /// Takes the next record: applies it, or hands it on. One that does not decode is refused before anything of it is applied; if names contradict each
+    /// other, what stands before that is applied, as a salvage wants it.
+    ///
+    /// # Errors
+    /// Of all records that make no sense it is the first one that is named, whatever was handed on meanwhile.
+    pub(crate) fn record(&mut self, version: Version, bytes: &[u8]) -> Result<(), Refused> {
         self.has_gaps |= version != self.version.next();
-        Commands::new(bytes).try_for_each(|command| match command? {
-            Command::Streams { mut streams, .. } => streams.try_for_each(|stream| stream.decode().map(drop)),
-            _ => Ok(()),
-        })?;
+        let hands = self.hands.filter(|hands| !self.has_gaps && hands.are_there());
+        let looked = self.look_through(bytes, hands.is_some());
+        match (hands, looked) {
+            (Some(hands), Ok(Concerns::Lanes { names })) => {
+                if names && let Err(error) = self.name_all(version, bytes) {
+                    self.settle()?;
+                    return self.refuse(bytes, error);
+                }
+                self.batch.push(bytes, self.sections.drain(..), version, self.version);
+                self.version = version;
+                if self.batch.is_full() {
+                    self.handed_bytes += self.batch.len() as u64;
+                    hands.hand(std::mem::take(&mut self.batch))?;
+                }
+                Ok(())
+            }
+            (_, looked) => {
+                self.settle()?;
+                looked.or_else(|error| self.refuse(bytes, error).map(|()| Concerns::All))?;
+                Ok(self.apply_record(version, bytes)?)
+            }
+        }
+    }
+
+    /// Refuses a record of which nothing is applied: with what comes first in it, be it streams that nobody has looked at.
+    fn refuse(&self, bytes: &[u8], error: RecordError) -> Result<(), Refused> {
+        Commands::new(bytes).map_while(Result::ok).try_for_each(|command| check_streams(&command))?;
+        Err(Refused::Record(error))
+    }
+
+    /// Applies a record in this thread. All that was handed on is settled.
+    fn apply_record(&mut self, version: Version, bytes: &[u8]) -> Result<(), RecordError> {
         let mut changed = Vec::new();
         let applied = Commands::new(bytes).try_for_each(|command| {
             let command = self.widened(command?);
@@ -94,7 +167,7 @@ impl<'a> Replay<'a> {
             self.apply(command, version, &mut changed);
             Ok(())
         });
-        self.note(changed, version);
+        self.note(&changed);
         // A salvage gives up the version of a record that is refused: the next one shows a gap, now and at the next replay.
         if applied.is_ok() {
             self.version = version;
@@ -102,16 +175,108 @@ impl<'a> Replay<'a> {
         applied
     }
 
-    /// Puts what changed into the tree that is under construction.
-    fn note(&self, mut changed: Vec<MetricId>, version: Version) {
-        changed.sort_unstable();
-        changed.dedup();
+    /// Sees whether a record decodes, and what it concerns. If it may be handed on, its streams are left to whoever applies it, and its sections
+    /// and points are noted.
+    fn look_through(&mut self, bytes: &[u8], may_hand: bool) -> Result<Concerns, RecordError> {
+        let lanes = self.core.lanes.len() as u32;
+        let mut commands = Commands::new(bytes);
+        let (mut points, mut names, mut all) = (0, false, false);
+        self.sections.clear();
+        let mut section = usize::MAX;
+        while let Some(command) = commands.next() {
+            let command = command?;
+            if !may_hand || all {
+                check_streams(&command)?;
+                continue;
+            }
+            points += command.points();
+            match (&command, command.metric()) {
+                (Command::Freeze { .. } | Command::Install(_), _) => {
+                    // What came before it was not looked at.
+                    Commands::new(bytes)
+                        .map_while(Result::ok)
+                        .try_for_each(|command| check_streams(&command))?;
+                    all = true;
+                    continue;
+                }
+                (_, None) => names = true,
+                (Command::Create { .. } | Command::Drop { .. }, Some(_)) => names = true,
+                (_, Some(metric)) => names |= !self.knows(metric),
+            }
+            let Some(metric) = command.metric() else { continue };
+            let lane = Some(metric.0 % lanes);
+            let end = commands.position();
+            match self.sections.last_mut() {
+                Some((range, of)) if section == commands.section() => {
+                    range.end = end;
+                    if *of != lane {
+                        *of = None;
+                    }
+                }
+                _ => {
+                    section = commands.section();
+                    self.sections.push((section..end, lane));
+                }
+            }
+        }
+        if !may_hand || all {
+            return Ok(Concerns::All);
+        }
+        self.points += points;
+        Ok(Concerns::Lanes { names })
+    }
+
+    /// Tells the dictionary and the writer what a record says that is handed on.
+    fn name_all(&mut self, version: Version, bytes: &[u8]) -> Result<(), RecordError> {
+        // Without gaps nothing gets a substitute, so that nothing changes here but names.
+        let mut changed = Vec::new();
+        Commands::new(bytes).try_for_each(|command| {
+            let command = command?;
+            self.restore_names(&command, version, &mut changed)?;
+            if command.metric().is_none() {
+                self.core.writer.lock().apply_global(command, version, self.core);
+            }
+            Ok(())
+        })
+    }
+
+    /// Whether a metric has a name.
+    fn knows(&mut self, metric: MetricId) -> bool {
+        let place = metric.0 as usize;
+        // Only names that are there are noted, so the notes are as long as the dictionary.
+        if !self.known.has(place) && self.core.names.group_of(metric).is_some() {
+            self.known.insert(place);
+        }
+        self.known.has(place)
+    }
+
+    /// Waits until all that was handed on is applied.
+    ///
+    /// # Errors
+    /// Which of those records makes no sense.
+    pub(crate) fn settle(&mut self) -> Result<(), Refused> {
+        let Some(hands) = self.hands else { return Ok(()) };
+        if !self.batch.is_empty() {
+            hands.hand(std::mem::take(&mut self.batch))?;
+        }
+        self.handed_bytes = 0;
+        hands.settle()
+    }
+
+    /// Whether the partitions take more than `max` bytes after the records so far. Settles where what was handed on may make the difference.
+    pub(crate) fn takes_more_than(&mut self, max: u64) -> Result<bool, Refused> {
+        let on_its_way = (self.handed_bytes + self.batch.len() as u64).saturating_mul(MEMORY_PER_BYTE);
+        if on_its_way != 0 && self.core.memory().bytes().saturating_add(on_its_way) > max {
+            self.settle()?;
+        }
+        Ok(self.core.memory().bytes() > max)
+    }
+
+    /// Notes what changed, for the tree that is made of it in the end.
+    fn note(&self, changed: &[MetricId]) {
         let lanes = self.core.lanes.len() as u32;
         for metric in changed {
-            let changes =
-                self.core.lanes[(metric.0 % lanes) as usize].heads.lock().changes(vec![metric], lanes);
-            let mut writer = self.core.writer.lock();
-            changes.into_iter().for_each(|(metric, map)| drop(writer.metrics.set(metric, map, version)));
+            self.core.lanes[(metric.0 % lanes) as usize].heads.lock().note_replayed(&[*metric], lanes);
         }
     }
 
@@ -119,6 +284,7 @@ impl<'a> Replay<'a> {
     /// follows it.
     pub(crate) fn finish(self, version: Version) -> Replayed {
         let Replay { core, points, substitutes, mut unfinished, .. } = self;
+        put_into_tree(core, version);
         core.swap_in(version, &[]);
         // A later volume has all that one before it has. To go on with the older would bring back its state, out of files that may be gone.
         let table = core.load();
@@ -142,7 +308,7 @@ impl<'a> Replay<'a> {
     }
 
     fn apply(&self, command: Command<'_>, version: Version, changed: &mut Vec<MetricId>) {
-        let core = &*self.core;
+        let core = self.core;
         let live = LiveVersions { published: self.version, held: Vec::new() };
         match command.metric() {
             Some(metric) => {
@@ -193,7 +359,7 @@ impl<'a> Replay<'a> {
             | Command::Columns { metric, .. }
             | Command::Streams { metric, .. }
             | Command::Annotated { metric, .. } => {
-                if self.core.names.group_of(*metric).is_none() {
+                if !self.knows(*metric) {
                     self.substitute_metric(*metric, version, changed)?;
                 }
             }
@@ -336,6 +502,22 @@ impl<'a> Replay<'a> {
                 self.substitutes
                     .push(format!("metric {} ({older}) was dropped by a lost commit", older.id().0));
             }
+        }
+    }
+}
+
+/// Puts what changed into the tree that is under construction, in the order of ids, so that each node is gone to once.
+fn put_into_tree(core: &Core, version: Version) {
+    let lanes = core.lanes.len();
+    let mut writer = core.writer.lock();
+    let mut heads: Vec<_> = core.lanes.iter().map(|lane| lane.heads.lock()).collect();
+    let changed: Vec<ChangedPlaces> = heads.iter_mut().map(|heads| heads.take_replayed()).collect();
+    let places = changed.iter().map(ChangedPlaces::len).max().unwrap_or(0);
+    for place in 0..places {
+        for (lane, _) in changed.iter().enumerate().filter(|(_, changed)| changed.has(place)) {
+            let metric = MetricId((place * lanes + lane) as u32);
+            let map = heads[lane].head(metric, lanes as u32).map(|head| head.map().clone());
+            writer.metrics.set(metric, map, version);
         }
     }
 }
