@@ -142,7 +142,7 @@ impl Part {
 
     /// Where the search for a hash begins: hashes are spread over the slots in their order.
     fn home(&self, hash: u32) -> usize {
-        (u64::from(hash) * self.slots.len() as u64 >> 32) as usize
+        ((u64::from(hash) * self.slots.len() as u64) >> 32) as usize
     }
 
     fn next(&self, place: usize) -> usize {
