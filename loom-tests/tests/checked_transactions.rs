@@ -139,7 +139,8 @@ fn what_left_is_seen(bugs: &[Bug]) {
     let made = other.join().expect("no panic");
     match noted {
         Ok(version) => assert!(version < made || begun >= made, "absent at {version}, made at {made}"),
-        Err(Error::Conflict { .. }) => assert!(begun < made, "nothing changed since {begun}"),
+        // Also if it began after the drop: a model remembers of an ID no metrics that were dropped before.
+        Err(Error::Conflict { .. }) => {}
         Err(error) => panic!("{error}"),
     }
 }

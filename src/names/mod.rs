@@ -35,7 +35,7 @@ use crate::error::{Error, Result};
 use crate::fileset::Sharding;
 use crate::mvcc::transaction::Version;
 use crate::sync::atomic::{AtomicBool, Ordering};
-use crate::sync::{Arc, Mutex};
+use crate::sync::{Arc, Mutex, MutexGuard};
 
 use state::{Key, State};
 use table::NO_ID;
@@ -201,7 +201,7 @@ impl Names {
     pub(crate) fn metric(&self, namespace: &Namespace, id: &[u8]) -> Result<Metric> {
         self.check(namespace, id)?;
         let key = Key::new(&self.hasher, namespace.id(), id);
-        if let Some(known) = self.state.lock().standing(&key) {
+        if let Some(known) = self.settled().standing(&key) {
             return Ok(known);
         }
         match Tags::other_spelling(id) {
@@ -246,7 +246,7 @@ impl Names {
         // Nothing is called under the lock. What exists in a snapshot does not leave meanwhile.
         let find = |id: &[u8]| {
             let key = Key::new(&self.hasher, namespace.id(), id);
-            let known: SmallVec<[MetricId; 4]> = self.state.lock().known(&key).collect();
+            let known: SmallVec<[MetricId; 4]> = self.settled().known(&key).collect();
             known.into_iter().find(|id| exists(*id))
         };
         let found = find(id).or_else(|| find(&Tags::other_spelling(id)?));
@@ -271,7 +271,7 @@ impl Names {
     /// All metrics that had exactly this ID and did not leave, newest first.
     pub(crate) fn ids_of(&self, namespace: NamespaceId, id: &[u8]) -> Vec<Metric> {
         let key = Key::new(&self.hasher, namespace, id);
-        let state = self.state.lock();
+        let state = self.settled();
         state.known(&key).filter_map(|id| state.handle(id)).collect()
     }
 
@@ -283,7 +283,7 @@ impl Names {
         known: Option<MetricId>,
     ) -> Option<Metric> {
         let key = Key::new(&self.hasher, namespace, id);
-        let state = self.state.lock();
+        let state = self.settled();
         let newer = state.known(&key).take_while(|id| known.is_none_or(|known| *id > known));
         newer.filter_map(|id| state.handle(id)).find(Metric::is_created)
     }
@@ -353,7 +353,7 @@ impl Names {
             return None;
         }
         let shard = Sharding { shards, seed: 0 }.shard_of(name);
-        state.add(&key, id, shard, own_tags);
+        state.put_back(&key, id, shard, own_tags);
         state.set_made(id, created);
         Some(shard)
     }
@@ -372,7 +372,14 @@ impl Names {
     /// Has some of the names leave whose metrics were dropped at this version or before, which everybody who reads sees. Returns whether there may be
     /// more.
     pub(crate) fn forget_dropped(&self, upto: Version) -> bool {
-        self.state.lock().forget_dropped(&self.hasher, upto)
+        self.settled().forget_dropped(&self.hasher, upto)
+    }
+
+    /// For who looks for a name.
+    fn settled(&self) -> MutexGuard<'_, State> {
+        let mut state = self.state.lock();
+        state.settle();
+        state
     }
 
     fn check(&self, namespace: &Namespace, name: &[u8]) -> Result<()> {
@@ -393,7 +400,7 @@ impl Names {
 
     fn intern(&self, namespace: &Namespace, key: &Key<'_>, own_tags: Option<&Tags>) -> Result<Metric> {
         let shard = Sharding { shards: namespace.options().shards, seed: 0 }.shard_of(key.name);
-        let mut state = self.state.lock();
+        let mut state = self.settled();
         if let Some(metric) = state.newest(key).filter(|metric| !metric.is_dropped()) {
             return match metric.own_tags() == own_tags {
                 true => Ok(metric),

@@ -15,11 +15,13 @@ use crate::sync::atomic::{AtomicBool, Ordering};
 
 use super::metric::{self, Metric};
 use super::pages::{Pages, Record, slot};
-use super::table::{NO_ID, Table};
+use super::table::{self, NO_ID, Table};
 use super::{MetricId, Namespace, NamespaceId, NamespaceInfo, NamespaceOptions, Tags};
 
 /// So many names leave under the lock at once.
 const LEAVING: usize = 256;
+/// So many that are put back are settled together.
+const PUT_BACK_MAX: usize = 1 << 18;
 /// For each name that is interned, so many are looked at that nobody had made: as more than one, they become fewer.
 const UNMADE_LOOKS: usize = 2;
 
@@ -33,6 +35,8 @@ pub(super) struct State {
     pages: Pages,
     /// The newest id of each name.
     newest: Table,
+    /// Hashes and ids of metrics that were put back and that `newest` does not have yet.
+    put_back: Vec<(u64, MetricId)>,
     /// For ids of names that had one before, the next older one.
     older: HashMap<MetricId, MetricId, RandomState>,
     /// All ids that were given out are below.
@@ -64,6 +68,7 @@ impl State {
             namespaces: Vec::new(),
             pages: Pages::default(),
             newest: Table::new(),
+            put_back: Vec::new(),
             older: HashMap::default(),
             next: 0,
             unmade: VecDeque::new(),
@@ -139,6 +144,7 @@ impl State {
     }
 
     fn find(&self, key: &Key<'_>) -> Option<MetricId> {
+        debug_assert!(self.put_back.is_empty(), "they are to be settled first");
         let is_it = |id| {
             let record = self.pages.record(MetricId(id));
             record.is_some_and(|record| record.name == key.name && record.namespace == key.namespace)
@@ -174,8 +180,47 @@ impl State {
 
     /// Adds a metric of which nothing is known.
     pub(super) fn add(&mut self, key: &Key<'_>, id: MetricId, shard: u32, own_tags: Option<&Tags>) {
-        let &Key { namespace, name, hash } = key;
-        match self.find(key) {
+        self.insert(key, id, shard, own_tags);
+        self.link(key.hash, id);
+    }
+
+    /// As [`State::add`], for many: their names are not looked for before [`State::settle`].
+    pub(super) fn put_back(&mut self, key: &Key<'_>, id: MetricId, shard: u32, own_tags: Option<&Tags>) {
+        self.insert(key, id, shard, own_tags);
+        self.put_back.push((key.hash, id));
+        if self.put_back.len() == PUT_BACK_MAX {
+            self.settle();
+        }
+    }
+
+    /// Has the names of what was put back found: one part of the table after the other, as a part fits into the processor's cache and the table does not.
+    pub(super) fn settle(&mut self) {
+        if !self.put_back.is_empty() {
+            self.settle_all();
+        }
+    }
+
+    #[cold]
+    fn settle_all(&mut self) {
+        let put_back = std::mem::take(&mut self.put_back);
+        for (hash, id) in table::by_part(&put_back, |(hash, _)| *hash) {
+            self.link(*hash, *id);
+        }
+    }
+
+    fn insert(&mut self, key: &Key<'_>, id: MetricId, shard: u32, own_tags: Option<&Tags>) {
+        let &Key { namespace, name, .. } = key;
+        self.pages.insert(id, Record { namespace, shard, name, tags: own_tags.map(Tags::encoded) });
+        self.next = self.next.max(id.0.saturating_add(1));
+    }
+
+    /// Has an id found by its name.
+    fn link(&mut self, hash: u64, id: MetricId) {
+        let is_it = |known| {
+            let name = |id| self.pages.record(id).map(|record| (record.namespace, record.name));
+            name(MetricId(known)) == name(id)
+        };
+        match self.newest.find(hash, is_it).map(MetricId) {
             None => self.newest.insert(hash, id.0),
             Some(newest) if id > newest => {
                 self.newest.replace(hash, newest.0, id.0);
@@ -192,8 +237,6 @@ impl State {
                 }
             }
         }
-        self.pages.insert(id, Record { namespace, shard, name, tags: own_tags.map(Tags::encoded) });
-        self.next = self.next.max(id.0.saturating_add(1));
     }
 
     pub(super) fn set_made(&self, id: MetricId, version: Version) {

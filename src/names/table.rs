@@ -142,12 +142,26 @@ impl Part {
 
     /// Where the search for a hash begins: hashes are spread over the slots in their order.
     fn home(&self, hash: u32) -> usize {
-        (u64::from(hash) * self.slots.len() as u64 >> 32) as usize
+        ((u64::from(hash) * self.slots.len() as u64) >> 32) as usize
     }
 
     fn next(&self, place: usize) -> usize {
         if place + 1 == self.slots.len() { 0 } else { place + 1 }
     }
+}
+
+/// Things in the order of their hashes' parts.
+pub(super) fn by_part<T>(things: &[T], hash_of: impl Fn(&T) -> u64) -> Vec<&T> {
+    let mut counts = vec![0; PARTS + 1];
+    things.iter().for_each(|thing| counts[part_of(hash_of(thing)) + 1] += 1);
+    (0..PARTS).for_each(|part| counts[part + 1] += counts[part]);
+    let mut sorted: Vec<&T> = things.iter().collect();
+    for thing in things {
+        let place = &mut counts[part_of(hash_of(thing))];
+        sorted[*place] = thing;
+        *place += 1;
+    }
+    sorted
 }
 
 fn part_of(hash: u64) -> usize {
