@@ -28,6 +28,7 @@ mod query;
 mod repair;
 mod rows;
 mod seal;
+mod settings;
 mod stats;
 mod timeline;
 mod times;
@@ -68,6 +69,7 @@ enum Verb {
     Query(query::QueryArgs),
     List(list::ListArgs),
     Stats(stats::StatsArgs),
+    Settings(settings::SettingsArgs),
     Seal(seal::SealArgs),
     Refresh(seal::RefreshArgs),
     Checkpoint(backup::CheckpointArgs),
@@ -97,6 +99,7 @@ fn main() -> ExitCode {
         Verb::Query(args) => query::run(args, console),
         Verb::List(args) => list::run(args, console),
         Verb::Stats(args) => stats::run(args, console),
+        Verb::Settings(args) => settings::run(&args, console),
         Verb::Seal(args) => seal::seal(args, console),
         Verb::Refresh(args) => seal::refresh(args, console),
         Verb::Checkpoint(args) => backup::checkpoint(args, console),
