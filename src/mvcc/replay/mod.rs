@@ -25,7 +25,8 @@ pub(in crate::mvcc) use hands::ChangedPlaces;
 use hands::{Batch, check_streams};
 pub(crate) use hands::{Hands, Refused};
 
-/// How much memory a byte of a record takes, at most: nearly all is that around a partition and a stream for a point of some bytes.
+/// How much memory a byte of a record takes, at most: nearly all is that around a partition and a stream for a point of some bytes. An estimate: a delete over very many
+/// sealed blocks may take more.
 const MEMORY_PER_BYTE: u64 = 256;
 
 /// Rebuilds the state, before anybody else sees the core.
