@@ -111,17 +111,35 @@ impl Database {
 
     pub(crate) fn open_with(options: Options, disk: SharedDisk<dyn Vfs>, path: &Path) -> Result<Database> {
         let started = Instant::now();
-        let stored = |stored: NamespaceOptions| Engine::new_core(&options, stored);
         if options.read_only {
-            let (origin, core, mut report) = read_only::open(&disk, path, stored)?;
-            let kept = SettingsFile::new(&disk, path, origin.database_id).read()?;
-            report.elapsed = started.elapsed();
-            let engine = Arc::new(Engine::reading(options, kept, core, origin, report));
-            return Ok(Database(Arc::new(Handle { engine, background: Vec::new() })));
+            return Database::open_reading(options, &disk, path, started);
         }
-        let Opened { store, core, mut report, postponed, kept } = Store::open(&options, disk, path, stored)?;
-        report.elapsed = started.elapsed();
+        let stored = |stored: NamespaceOptions| Engine::new_core(&options, stored);
+        let mut opened = Store::open(&options, disk, path, stored)?;
+        opened.report.elapsed = started.elapsed();
+        Database::go_on(options, opened)
+    }
+
+    // These are apart, as model checks have little stack, and opening takes much of it.
+    #[inline(never)]
+    fn go_on(options: Options, opened: Box<Opened>) -> Result<Database> {
+        let Opened { store, core, report, postponed, kept } = *opened;
         Database::start(options.over(kept), core, Some(store), report, postponed)
+    }
+
+    #[inline(never)]
+    fn open_reading(
+        options: Options,
+        disk: &SharedDisk<dyn Vfs>,
+        path: &Path,
+        started: Instant,
+    ) -> Result<Database> {
+        let stored = |stored: NamespaceOptions| Engine::new_core(&options, stored);
+        let (origin, core, mut report) = read_only::open(disk, path, stored)?;
+        let kept = SettingsFile::new(disk, path, origin.database_id).read()?;
+        report.elapsed = started.elapsed();
+        let engine = Arc::new(Engine::reading(options, kept, core, origin, report));
+        Ok(Database(Arc::new(Handle { engine, background: Vec::new() })))
     }
 
     pub(crate) fn open_memory_only(options: Options) -> Result<Database> {
@@ -129,6 +147,7 @@ impl Database {
         Database::start(options, core, None, OpenReport { created: true, ..OpenReport::default() }, None)
     }
 
+    #[inline(never)]
     fn start(
         options: Options,
         core: Core,

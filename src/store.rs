@@ -92,7 +92,7 @@ impl Store {
         disk: Arc<dyn Vfs>,
         dir: &Path,
         new_core: impl Fn(NamespaceOptions) -> Core,
-    ) -> Result<Opened> {
+    ) -> Result<Box<Opened>> {
         let lock = take_lock(options, &disk, dir)?;
         // A repair that was interrupted when all was written.
         crate::repair::finish(&*disk, dir)?;
@@ -125,13 +125,15 @@ impl Store {
         }
     }
 
+    // Apart, as model checks have little stack.
+    #[inline(never)]
     fn create(
         options: &Options,
         disk: &Arc<dyn Vfs>,
         dir: &Path,
         lock: Box<dyn VfsLock>,
         new_core: impl Fn(NamespaceOptions) -> Core,
-    ) -> Result<Opened> {
+    ) -> Result<Box<Opened>> {
         let id = new_id(dir)?;
         let stored = stored_options(options)?;
         let made = superblock::create(disk, dir, id, stored, options.planted)?;
@@ -146,16 +148,17 @@ impl Store {
         let report = OpenReport { created: true, clean: true, ..OpenReport::default() };
         let kept = Settings::default();
         let store = Store::new((disk, dir), kept, journal, made.superblock, checkpointer, lock);
-        Ok(Opened { store, core, report, postponed: None, kept })
+        Ok(Box::new(Opened { store, core, report, postponed: None, kept }))
     }
 
+    #[inline(never)]
     fn recover(
         options: &Options,
         disk: &Arc<dyn Vfs>,
         dir: &Path,
         lock: Box<dyn VfsLock>,
         new_core: impl Fn(NamespaceOptions) -> Core,
-    ) -> Result<Opened> {
+    ) -> Result<Box<Opened>> {
         let mut superblock = match options.salvage {
             false => Superblock::open(&**disk, dir)?,
             true => {
@@ -264,7 +267,7 @@ impl Store {
         }
         let store = Store::new((disk, dir), kept, journal, superblock, checkpointer, lock);
         store.replayed_bytes.store(bytes_replayed, Ordering::Relaxed);
-        Ok(Opened { store, core, report, postponed, kept })
+        Ok(Box::new(Opened { store, core, report, postponed, kept }))
     }
 
     /// Writes a checkpoint of the published state, and removes the log before it. Nothing may be sealed meanwhile.
@@ -365,6 +368,7 @@ struct ReplayedLog {
 
 /// Reads the log and applies to the core what the checkpoint does not have: in this thread, and once there is much of it with the help of others,
 /// which are gone when this returns.
+#[inline(never)]
 fn replay_log(
     options: &Options,
     log: &Log,

@@ -28,7 +28,7 @@ const TAIL_ENTRIES: usize = if cfg!(test) { 4 } else { 256 };
 /// The most entries of a run.
 const RUN_ENTRIES_MAX: usize = if cfg!(test) { 64 } else { 65_536 };
 /// The most entries of a chunk.
-const CHUNK_ENTRIES: usize = if cfg!(test) { 8 } else { 1_024 };
+const CHUNK_ENTRIES: usize = if cfg!(test) { 8 } else { 256 };
 /// What a chunk takes besides its entries and annotations: itself, its place in a run, and what the allocator adds.
 const CHUNK_BYTES: u64 = 120;
 /// A merge takes at most so many chunks of each run at a time.

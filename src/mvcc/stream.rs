@@ -12,6 +12,7 @@ use std::borrow::Cow;
 use crate::m3tsz::{Encoder, EncoderOptions};
 use crate::sync::Arc;
 
+use super::memory::{Memory, Share};
 use super::partition_map::Cover;
 use super::window::Window;
 
@@ -19,17 +20,30 @@ use super::window::Window;
 pub(crate) const STREAM_POINTS_MAX: u64 = 65_536;
 /// How many bytes of an open stream are frozen at a time.
 const CHUNK_BYTES: usize = 4_096;
+/// A shorter tail is copied, as a chunk of its own would take more.
+const SHARED_BYTES_MIN: usize = 256;
+/// What a chunk takes besides its bytes: two counted objects, and what the allocator adds.
+const AROUND_CHUNK_BYTES: u64 = 100;
 
 /// A stream that takes points. A clone shares the full chunks.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenStream {
     encoder: Encoder,
-    chunks: Vec<Arc<Vec<u8>>>,
+    chunks: Vec<Chunk>,
     chunk_bytes: usize,
     /// The window that all its points lie in.
     window: Cover,
     first: i64,
     last: i64,
+}
+
+/// Whole bytes of an open stream that do not change any more.
+#[derive(Clone, Debug)]
+struct Chunk {
+    bytes: Arc<Vec<u8>>,
+    /// For them, however many partitions have it.
+    #[expect(dead_code, reason = "it counts by being there")]
+    share: Arc<Share>,
 }
 
 /// A stream that is complete. A clone shares the bytes.
@@ -52,8 +66,8 @@ impl OpenStream {
         })
     }
 
-    /// Appends a point later than the last one. `false`, and nothing is changed, if it belongs into another stream.
-    pub(crate) fn append(&mut self, at: i64, value: f64, annotation: &[u8]) -> bool {
+    /// Appends a point later than the last one. `false`, and nothing is changed, if it belongs into another stream. Full chunks have shares of `memory`.
+    pub(crate) fn append(&mut self, at: i64, value: f64, annotation: &[u8], memory: &Memory) -> bool {
         debug_assert!(at > self.last);
         if at > self.window.last
             || self.encoder.points() >= STREAM_POINTS_MAX
@@ -63,13 +77,27 @@ impl OpenStream {
         }
         self.last = at;
         if self.encoder.buffered_bytes() >= CHUNK_BYTES {
-            let mut chunk = self.encoder.take_complete();
-            // Its room is up to twice that, which nobody needs any more.
-            chunk.shrink_to_fit();
-            self.chunk_bytes += chunk.len();
-            self.chunks.push(Arc::new(chunk));
+            self.freeze_tail(memory);
         }
         true
+    }
+
+    /// Another one of the same points, which go on apart. Nothing but a few bytes is copied: the tail of this one becomes a chunk, unless it is short.
+    pub(crate) fn share(&mut self, memory: &Memory) -> OpenStream {
+        if self.encoder.buffered_bytes() >= SHARED_BYTES_MIN {
+            self.freeze_tail(memory);
+        }
+        self.clone()
+    }
+
+    /// Makes the whole bytes of the tail a chunk.
+    fn freeze_tail(&mut self, memory: &Memory) {
+        let mut bytes = self.encoder.take_complete();
+        // Its room is up to twice that, which nobody needs any more.
+        bytes.shrink_to_fit();
+        self.chunk_bytes += bytes.len();
+        let share = Arc::new(memory.share(AROUND_CHUNK_BYTES + bytes.len() as u64));
+        self.chunks.push(Chunk { bytes: Arc::new(bytes), share });
     }
 
     /// The times of its first and its last point.
@@ -88,14 +116,19 @@ impl OpenStream {
 
     /// The bytes that it takes in memory, the encoder's spare room included.
     pub(crate) fn allocated_bytes(&self) -> usize {
-        self.chunk_bytes + self.encoder.allocated_bytes()
+        self.chunk_bytes + self.own_bytes()
+    }
+
+    /// Those of them that are not in chunks, which have shares of their own.
+    pub(crate) fn own_bytes(&self) -> usize {
+        self.chunks.capacity() * size_of::<Chunk>() + self.encoder.allocated_bytes()
     }
 
     /// The stream so far, finished.
     pub(crate) fn prefix(&self) -> StreamBytes {
         let mut tail = Vec::with_capacity(self.encoder.buffered_bytes() + 16);
         self.encoder.finish_into(&mut tail);
-        StreamBytes { chunks: self.chunks.clone(), tail }
+        StreamBytes { chunks: self.chunks.iter().map(|chunk| chunk.bytes.clone()).collect(), tail }
     }
 
     /// The whole stream, finished, for good.

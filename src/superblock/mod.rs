@@ -165,7 +165,7 @@ impl Superblock {
     /// [`Error::Io`].
     pub(crate) fn settle(&mut self) -> Result<()> {
         if self.in_doubt {
-            let mut bytes = [0; 2 * SLOT_BYTES];
+            let mut bytes = vec![0; 2 * SLOT_BYTES];
             let len = self.file.read_at(0, &mut bytes)?;
             self.file.write_at(0, &bytes[..len])?;
             self.file.sync()?;

@@ -56,7 +56,8 @@ pub(super) fn write_slots(file: &dyn VfsFile, generation: u64, contents: Content
 }
 
 pub(super) fn read_slots(file: &dyn VfsFile, path: &Path) -> Result<Slots> {
-    let mut bytes = [0; 2 * SLOT_BYTES];
+    // Not on the stack, which model checks have little of.
+    let mut bytes = vec![0; 2 * SLOT_BYTES];
     let len = file.read_at(0, &mut bytes)?;
     let mut valid: Vec<Slot> = Vec::with_capacity(2);
     let mut reason = "no slot is valid";
@@ -116,8 +117,8 @@ impl StoredOptions {
 }
 
 impl Contents {
-    pub(super) fn encode(&self, generation: u64) -> [u8; SLOT_BYTES] {
-        let mut bytes = [0; SLOT_BYTES];
+    pub(super) fn encode(&self, generation: u64) -> Vec<u8> {
+        let mut bytes = vec![0; SLOT_BYTES];
         bytes[..8].copy_from_slice(&MAGIC);
         bytes[8..12].copy_from_slice(&FORMAT_VERSION.to_le_bytes());
         let flag = |is_set: bool, flag: u32| if is_set { flag } else { 0 };

@@ -50,7 +50,7 @@ pub(crate) struct Partition {
     marks: Marks,
     /// The bytes of closed streams.
     closed_bytes: usize,
-    /// For all else that takes memory, save chunks of the side buffer, which have their own.
+    /// For all else that takes memory, save chunks, which have their own.
     share: Share,
 }
 
@@ -98,7 +98,7 @@ impl PartitionRef {
     }
 
     /// A partition of the same birth with all that is in this one outside of `block`, as the commit `version` leaves it; none if that is
-    /// nothing. Streams, their full chunks, and chunks of runs outside of it are shared.
+    /// nothing. Streams, chunks of the open one, and chunks of runs outside of it are shared.
     pub(crate) fn without(&self, block: Cover, version: Version) -> Option<Self> {
         let partition = self.lock().without(block, version)?;
         Some(PartitionRef(Arc::new(Counted { born: self.born(), partition: Mutex::new(partition) })))
@@ -166,7 +166,7 @@ impl Partition {
             return self.side.push(at, value, annotation, self.share.memory());
         }
         self.newest = Some(at);
-        if self.open.as_mut().is_some_and(|open| open.append(at, value, annotation)) {
+        if self.open.as_mut().is_some_and(|open| open.append(at, value, annotation, self.share.memory())) {
             return;
         }
         match OpenStream::begin(self.window.of(at), at, value, annotation) {
@@ -210,7 +210,7 @@ impl Partition {
     }
 
     /// See [`PartitionRef::without`].
-    fn without(&self, block: Cover, version: Version) -> Option<Partition> {
+    fn without(&mut self, block: Cover, version: Version) -> Option<Partition> {
         // A block consists of windows, and a stream lies in one window.
         let goes = |first: i64| block.has(first);
         let mut closed: Vec<Closed> = Vec::new();
@@ -220,7 +220,9 @@ impl Partition {
             closed.push(Closed { before, ..left.clone() });
             before += left.stream.points;
         }
-        let open = self.open.as_ref().filter(|open| !goes(open.cover().first)).cloned();
+        let memory = self.share.memory();
+        let stays = self.open.as_mut().filter(|open| !goes(open.cover().first));
+        let open = stays.map(|open| open.share(memory));
         let side = self.side.without(block);
         // Of so many in-order points, how many are left.
         let left = |points: u64| {
@@ -264,9 +266,9 @@ impl Partition {
         self.share.set(self.bytes());
     }
 
-    /// About what it takes in memory besides what has a share of its own: closed streams and the side buffer's chunks. Constant time.
+    /// About what it takes in memory besides what has a share of its own: closed streams, and chunks of the open one and of the side buffer. Constant time.
     fn bytes(&self) -> u64 {
-        let open = self.open.as_ref().map_or(0, OpenStream::allocated_bytes);
+        let open = self.open.as_ref().map_or(0, OpenStream::own_bytes);
         self.fixed_bytes() + open as u64 + self.side.bytes()
     }
 

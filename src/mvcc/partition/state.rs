@@ -146,11 +146,13 @@ fn cut(
     streams: &mut Vec<ClosedStream>,
 ) -> Result<(), DecodeError> {
     let mut decoder = Decoder::new(&stream.bytes, ValueCoding::IntOptimized);
+    // They are for a file, and counted for nobody.
+    let memory = Memory::default();
     let mut open: Option<OpenStream> = None;
     for _ in 0..points {
         let Some(point) = decoder.next_point().transpose()? else { break };
         let (at, value, annotation) = (point.timestamp, point.value, point.annotation);
-        if open.as_mut().is_some_and(|open| open.append(at, value, annotation)) {
+        if open.as_mut().is_some_and(|open| open.append(at, value, annotation, &memory)) {
             continue;
         }
         let next = OpenStream::begin(window.of(at), at, value, annotation);
