@@ -26,7 +26,7 @@ use super::window::Window;
 /// How many entries make a run.
 const TAIL_ENTRIES: usize = if cfg!(test) { 4 } else { 256 };
 /// The most entries of a run.
-const RUN_ENTRIES_MAX: usize = if cfg!(test) { 64 } else { 65_536 };
+const RUN_ENTRIES_MAX: usize = if cfg!(test) { 64 } else { 32_768 };
 /// The most entries of a chunk.
 const CHUNK_ENTRIES: usize = if cfg!(test) { 8 } else { 256 };
 /// What a chunk takes besides its entries and annotations: itself, its place in a run, and what the allocator adds.
