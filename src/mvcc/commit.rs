@@ -16,24 +16,22 @@ use std::collections::VecDeque;
 use std::fmt::Debug;
 
 use crate::error::{Error, Result};
-use crate::names::{Metric, MetricId, Names};
+use crate::names::{Metric, Names};
 use crate::planted::{Bug, Planted};
-use crate::sealed::{SealedVolume, VolumeId, VolumeStore};
+use crate::sealed::VolumeStore;
 use crate::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::sync::{Arc, Condvar, Mutex, MutexGuard, Published, count, lock_soon, thread_number};
 
-use super::base::{BaseRef, Bases, SealedBlock};
+use super::base::Bases;
 use super::budget::{Budget, Place};
 use super::lane::{Applying, Change, Heads, Lane};
 use super::marks::LiveVersions;
 use super::memory::Memory;
-use super::metric_tree::MetricTree;
-use super::partition_map::PartitionMap;
 use super::reads::Reads;
-use super::record::{Command, Commands};
+use super::record::Commands;
 use super::staging::{Record, Section, Staged};
-use super::transaction::{Meta, Token, Transaction, Version};
-use super::volumes::VolumeTable;
+use super::transaction::{Token, Transaction, Version};
+use super::writer::Writer;
 
 /// When so many metrics are dropped whose names have not left, who drops more sees to it.
 const WAITING_NAMES: usize = 1_024;
@@ -99,44 +97,6 @@ impl std::fmt::Debug for Core {
     }
 }
 
-/// The right to make the next transaction.
-#[derive(Debug)]
-pub(super) struct Writer {
-    /// The tree under construction.
-    pub(super) metrics: MetricTree,
-    namespaces: Arc<Vec<crate::names::Namespace>>,
-    volumes: Arc<VolumeTable>,
-    meta: Arc<Meta>,
-    /// Tokens of transactions that are or were published, oldest first.
-    tokens: Vec<(Version, Arc<Token>)>,
-    /// Of the metric that was last changed.
-    gone: Gone,
-    /// Only for [`Bug::RetainTransactions`].
-    retained: Vec<Arc<Transaction>>,
-    /// Only for [`Bug::ChangesInOneList`].
-    listed: Vec<Change>,
-}
-
-/// The volumes that a metric does not name any more when it goes over from one base to another, and that no other takes the place of.
-#[derive(Debug, Default)]
-struct Gone {
-    from: BaseRef,
-    to: BaseRef,
-    volumes: Vec<VolumeId>,
-}
-
-impl Gone {
-    fn between(from: &BaseRef, to: &BaseRef) -> Self {
-        let is_gone = |block: &&SealedBlock| to.around(block.cover.first).1.is_none();
-        let volumes = from.blocks().iter().filter(is_gone).map(|block| block.volume).collect();
-        Gone { from: from.clone(), to: to.clone(), volumes }
-    }
-
-    fn is_of(&self, from: &BaseRef, to: &BaseRef) -> bool {
-        self.from.is(from) && self.to.is(to)
-    }
-}
-
 /// What the log's lock guards.
 #[derive(Debug, Default)]
 pub(super) struct Log {
@@ -199,34 +159,14 @@ pub(crate) struct Slice {
 impl Core {
     pub(crate) fn new(names: Names, lanes: u32, buffer_bytes_max: usize, planted: Planted) -> Self {
         let default = names.namespace_by_id(crate::names::NamespaceId(0));
-        let namespaces: Arc<Vec<_>> = Arc::new(default.into_iter().collect());
         let token = Arc::new(Token);
-        let meta = Arc::new(Meta::new());
-        let volumes = Arc::new(VolumeTable::default());
-        let first = Transaction {
-            version: Version(0),
-            metrics: MetricTree::default(),
-            namespaces: namespaces.clone(),
-            volumes: volumes.clone(),
-            meta: meta.clone(),
-            token: token.clone(),
-            #[cfg(loom)]
-            witness: std::sync::Arc::default(),
-        };
+        let writer = Writer::new(default, token.clone());
+        let first = writer.transaction(Version(0), token);
         Core {
             names,
-            published: Published::new(Arc::new(first)),
+            published: Published::new(first),
             live: Published::new(Arc::new(LiveVersions::default())),
-            writer: Mutex::new(Writer {
-                metrics: MetricTree::default(),
-                namespaces,
-                volumes,
-                meta,
-                tokens: vec![(Version(0), token)],
-                gone: Gone::default(),
-                retained: Vec::new(),
-                listed: Vec::new(),
-            }),
+            writer: Mutex::new(writer),
             log: Mutex::new(Log::default()),
             changed: Condvar::new(),
             lanes: (0..lanes).map(|_| Lane::default()).collect(),
@@ -839,78 +779,6 @@ impl Log {
     /// What a commit gets that comes too late.
     pub(super) fn stopped(&self) -> Error {
         Error::Stopped { cause: self.stop_cause.clone() }
-    }
-}
-
-impl Writer {
-    /// Sets or removes the map of a metric in the tree under construction. Volumes are told which blocks it does not have any more.
-    fn set(&mut self, metric: MetricId, map: Option<Arc<PartitionMap>>, version: Version) {
-        let base = map.as_ref().map(|map| map.base().clone()).unwrap_or_default();
-        let Some(old) = self.metrics.set(metric, map, version) else { return };
-        if old.base().is(&base) {
-            return;
-        }
-        // Metrics share bases, and an install has the same happen to a million of them.
-        if !self.gone.is_of(old.base(), &base) {
-            self.gone = Gone::between(old.base(), &base);
-        }
-        for volume in &self.gone.volumes {
-            self.volumes.get(*volume).into_iter().for_each(|volume| volume.note_gone());
-        }
-    }
-
-    fn transaction(&self, version: Version, token: Arc<Token>) -> Arc<Transaction> {
-        Arc::new(Transaction {
-            version,
-            metrics: self.metrics.clone(),
-            namespaces: self.namespaces.clone(),
-            volumes: self.volumes.clone(),
-            meta: self.meta.clone(),
-            token,
-            #[cfg(loom)]
-            witness: std::sync::Arc::default(),
-        })
-    }
-
-    pub(super) fn apply_global(&mut self, command: Command<'_>, version: Version, core: &Core) {
-        match command {
-            Command::Namespace { id, .. } => {
-                if let Some(namespace) = core.names.namespace_by_id(id)
-                    && !self.namespaces.contains(&namespace)
-                {
-                    crate::sync::make_mut(&mut self.namespaces).push(namespace);
-                }
-            }
-            Command::PutMeta { key, value } => {
-                crate::sync::make_mut(&mut self.meta).insert(key.into(), value.into());
-            }
-            Command::RemoveMeta { key } => {
-                crate::sync::make_mut(&mut self.meta).remove(key);
-            }
-            Command::Install(install) => {
-                let namespace = core.names.namespace_by_id(install.volume.namespace);
-                if let (Some(store), Some(namespace)) = (&core.volumes, namespace) {
-                    crate::sync::make_mut(&mut self.volumes).install(&install, version, store, &namespace);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// Puts back a volume that a checkpoint had.
-    pub(super) fn restore_volume(&mut self, volume: Arc<SealedVolume>) {
-        crate::sync::make_mut(&mut self.volumes).restore(volume);
-    }
-
-    /// Forgets the tokens of dead transactions and returns the versions of the living. `retired` was just replaced; of its references
-    /// `own` are not readers.
-    fn sweep_tokens(&mut self, retired: &Arc<Transaction>, own: usize) -> Vec<Version> {
-        self.tokens.retain(|(version, token)| match *version == retired.version {
-            // Whoever made a list of what he read holds the token longer than the transaction. In this order: he takes it first.
-            true => count(retired) > own || count(token) > 2,
-            false => count(token) > 1,
-        });
-        self.tokens.iter().map(|(version, _)| *version).collect()
     }
 }
 

@@ -5,7 +5,7 @@
 //! * [`partition`]: the points of one metric in memory, behind a lock, with [`stream`], [`side`] and its
 //!   [`side_reader`], [`tombstones`] and [`marks`].
 //! * [`record`] and [`staging`]: changes as bytes, before a commit and in the log.
-//! * [`lane`], [`slots`], [`head`] and [`commit`]: how changes are ordered, applied, made durable and published.
+//! * [`lane`], [`slots`], [`head`], [`commit`] and [`writer`]: how changes are ordered, applied, made durable and published.
 //! * [`budget`]: how much memory commits on their way may take; [`memory`], how much partitions do.
 //! * [`reads`]: what a checked transaction read, and whether that is still so.
 //! * [`sealing`]: the commits that put volumes in the place of what is in memory; [`volumes`], the table of them.
@@ -38,3 +38,4 @@ pub(crate) mod tombstones;
 pub(crate) mod transaction;
 pub(crate) mod volumes;
 pub(crate) mod window;
+mod writer;
