@@ -23,7 +23,7 @@ fn settings_are_shown_and_changed_and_kept() {
     assert_eq!(run(args!["--json", "settings", place.db()]).ends(0).json(), changed);
     let text = run(args!["settings", place.db()]).ends(0).text();
     assert!(
-        text.lines().any(|line| line.starts_with("durability") && line.ends_with("within 250 ms")),
+        text.lines().any(|line| line.starts_with("durability") && line.ends_with("within 250.0 ms")),
         "{text}"
     );
     assert!(text.lines().any(|line| line.starts_with("memory_max") && line.ends_with("64.0 MiB")), "{text}");

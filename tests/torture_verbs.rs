@@ -72,6 +72,8 @@ fn backups_beside_the_work_are_checked_too() {
     let db = chronolith::Database::open(&backups[0]).expect("it opens");
     let metric = db.metric("private/0/0").expect("a metric");
     db.append(&metric, chronolith::Timestamp::from_secs(12), 34.5).expect("a commit");
+    // The check reads the last checkpoint.
+    db.checkpoint().expect("a checkpoint");
     db.close().expect("it closes");
     let found = verify();
     assert_eq!(found.status.code(), Some(1), "{found:?}");
