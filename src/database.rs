@@ -135,7 +135,7 @@ impl Database {
         started: Instant,
     ) -> Result<Database> {
         let stored = |stored: NamespaceOptions| Engine::new_core(&options, stored);
-        let (origin, core, mut report) = read_only::open(disk, path, stored)?;
+        let (origin, core, mut report) = read_only::open(disk, path, &options, stored)?;
         let kept = SettingsFile::new(disk, path, origin.database_id).read()?;
         report.elapsed = started.elapsed();
         let engine = Arc::new(Engine::reading(options, kept, core, origin, report));

@@ -39,6 +39,7 @@ mod engine;
 mod error;
 pub mod fileset;
 mod health;
+mod helpers;
 pub mod io;
 mod journal;
 pub mod m3;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::database::Database;
 use crate::error::{Error, Result};
+use crate::helpers::Helpers;
 use crate::io::{RealDisk, Vfs};
 use crate::planted::Planted;
 use crate::report::OpenProgress;
@@ -388,6 +389,12 @@ impl Options {
             None if processors() == 1 => (0, 0),
             None => (processors().min(self.lanes).min(REPLAY_WORKERS_MAX), REPLAY_ALONE_BYTES),
         }
+    }
+
+    /// Who helps to read a checkpoint: there is one thread fewer than replay has, as the one that reads with them does as much as they.
+    pub(crate) fn helpers(&self) -> Helpers {
+        let (workers, alone_bytes) = self.replay_workers_from();
+        Helpers { workers: workers.saturating_sub(1), alone_bytes }
     }
 
     pub(crate) fn check(&self) -> Result<()> {

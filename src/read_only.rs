@@ -9,15 +9,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::checkpoint::{Checkpointer, Roots};
+use crate::checkpoint::{Checkpointer, LoadOptions, Roots};
 use crate::error::{Error, Result};
 use crate::io::Vfs;
 use crate::mvcc::commit::Core;
 use crate::mvcc::volumes::VolumeTable;
 use crate::names::NamespaceOptions;
+use crate::options::Options;
 use crate::report::OpenReport;
 use crate::store::{self, Origin};
 use crate::superblock::{self, Contents, FolderState, Superblock};
+use crate::telling::Telling;
 
 /// How often a checkpoint is tried to be read. Writers do not write them one after the other for long.
 const ATTEMPTS: u32 = 100;
@@ -26,13 +28,14 @@ const SUPERBLOCK_READS: u32 = 50;
 /// Between two such reads.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Opens the database in a folder, in the state of its last checkpoint. `new_core` makes an empty core for the options that it keeps.
+/// Opens the database in a folder, in the state of its last checkpoint. `new_core` makes an empty core for the namespaces' options that it keeps.
 ///
 /// # Errors
 /// [`Error::NotADatabase`], [`Error::NoCheckpoint`], [`Error::CheckpointMoved`], [`Error::Corrupt`], [`Error::NewerFormat`], [`Error::Io`].
 pub(crate) fn open(
     disk: &Arc<dyn Vfs>,
     dir: &Path,
+    options: &Options,
     new_core: impl Fn(NamespaceOptions) -> Core,
 ) -> Result<(Origin, Core, OpenReport)> {
     if superblock::examine(&**disk, dir)? == FolderState::Free {
@@ -44,10 +47,18 @@ pub(crate) fn open(
     }
     // Volumes that were opened in vain: most are in the next checkpoint too, and there are more of them than of all else.
     let mut opened = None;
+    let mut telling = Telling::new(&options.on_open_progress);
     for _ in 0..ATTEMPTS {
         let contents = read_superblock(&**disk, dir)?;
         let roots = contents.checkpoint.ok_or_else(|| Error::NoCheckpoint { path: dir.to_owned() })?;
-        let loaded = load(disk, dir, &contents, roots, &new_core, &mut opened);
+        let core = new_core(contents.options.namespace());
+        let goes_on = &mut |step, done, total| telling.tell(step, done, total);
+        let how = LoadOptions { write: false, helpers: options.helpers(), goes_on };
+        let loaded = load(disk, dir, &contents, roots, core, &mut opened, how);
+        let loaded = telling.outcome(dir, loaded);
+        if let Err(error @ Error::OpenEnded { .. }) = loaded {
+            return Err(error);
+        }
         // Versions, and numbers of files, only go up: the same roots are the same checkpoint.
         if read_superblock(&**disk, dir)?.checkpoint == Some(roots) {
             let core = loaded?;
@@ -72,15 +83,15 @@ fn load(
     dir: &Path,
     contents: &Contents,
     roots: Roots,
-    new_core: impl Fn(NamespaceOptions) -> Core,
+    mut core: Core,
     opened: &mut Option<crate::sync::Arc<VolumeTable>>,
+    how: LoadOptions<'_>,
 ) -> Result<Core> {
     let Contents { database_id, options, .. } = *contents;
-    let mut core = new_core(options.namespace());
     if options.has_log {
         core.set_volumes(store::volumes(disk, dir, database_id, usize::MAX));
     }
-    Checkpointer::load(disk, dir, database_id, roots, &mut core, false, &mut |_, _, _| true)?;
+    Checkpointer::load(disk, dir, database_id, roots, &mut core, how)?;
     let volumes = core.load().volumes.clone();
     let before = opened.replace(volumes.clone());
     for volume in volumes.iter() {

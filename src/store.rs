@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use crate::checkpoint::Checkpointer;
+use crate::checkpoint::{Checkpointer, LoadOptions};
 use crate::commitlog::{
     self, DatabaseId, Log, LogReport, LogStart, NotTaken, Recovered, Recovery, SegmentSizes,
 };
@@ -186,8 +186,9 @@ impl Store {
         let checkpointer = match contents.checkpoint {
             Some(roots) => {
                 let goes_on = &mut |step, done, total| telling.tell(step, done, total);
-                let loaded =
-                    Checkpointer::load(disk, dir, contents.database_id, roots, &mut core, true, goes_on);
+                let (id, helpers) = (contents.database_id, options.helpers());
+                let how = LoadOptions { write: true, helpers, goes_on };
+                let loaded = Checkpointer::load(disk, dir, id, roots, &mut core, how);
                 telling.outcome(dir, loaded)?
             }
             None => Checkpointer::new(disk, dir, contents.database_id),

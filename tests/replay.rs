@@ -235,3 +235,28 @@ fn an_opening_tells_how_far_it_is_and_can_be_ended_at_each_step() {
         }
     }
 }
+
+#[test]
+fn an_opening_for_reading_tells_how_far_it_is_and_can_be_ended_too() {
+    let disk = behind_a_checkpoint(4);
+    for (workers, ends) in WORKERS.into_iter().flat_map(|workers| [(workers, false), (workers, true)]) {
+        let told = Arc::new(Mutex::new(Vec::new()));
+        let seen = told.clone();
+        let reading = options().read_only(true).replay_workers(workers).open_progress(move |now| {
+            seen.lock().expect("no panics").push(*now);
+            match ends && now.step == OpenStep::Memory {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        });
+        let opened = reading.open_on(Arc::new(copied(&disk)), DIR).map(drop);
+        assert!(
+            matches!((&opened, ends), (Ok(()), false) | (Err(Error::OpenEnded { .. }), true)),
+            "{opened:?}"
+        );
+        let told = told.lock().expect("no panics").clone();
+        let mut steps: Vec<_> = told.iter().map(|now| now.step).collect();
+        steps.dedup();
+        assert_eq!(steps, [OpenStep::Names, OpenStep::Memory]);
+    }
+}

@@ -28,7 +28,7 @@ pub(super) const HEADER_BYTES: usize = 48;
 /// Before the payload of a block: checksum and length.
 pub(super) const BLOCK_HEADER_BYTES: usize = 8;
 /// A block is written when it has so many bytes.
-const BLOCK_BYTES: usize = 256 << 10;
+const BLOCK_BYTES: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
 
 /// An active file that is being written.
 #[derive(Debug)]
@@ -133,78 +133,125 @@ impl ActiveWriter {
     }
 }
 
-/// Reads an active file of `length` bytes and passes on its metrics. A reason that `take` returns becomes damage of the file.
-///
-/// # Errors
-/// [`Error::Corrupt`], [`Error::NewerFormat`], [`Error::Io`].
-pub(super) fn read(
-    disk: &dyn Vfs,
-    dir: &Path,
-    number: u64,
-    length: u64,
-    database_id: DatabaseId,
-    version: Version,
-    mut take: impl FnMut(MetricState) -> std::result::Result<(), &'static str>,
-) -> Result<()> {
-    let path = dir.join(FOLDER).join(file_name(number));
-    let corrupt = |offset, reason| Err(corrupt(&path, offset, reason));
-    let Some(file) = disk.open(&path, false)? else { return corrupt(0, "the file is missing") };
-    let mut header = [0; HEADER_BYTES];
-    if file.read_at(0, &mut header)? != HEADER_BYTES || header[..8] != MAGIC {
-        return corrupt(0, "the magic number differs");
-    }
-    if header_crc(&header) != le_u32(&header, 12) {
-        return corrupt(0, "the header's checksum differs");
-    }
-    match le_u32(&header, 8) {
-        FORMAT_VERSION => {}
-        0 => return corrupt(8, "format version 0"),
-        found => return Err(Error::NewerFormat { path, found, supported: FORMAT_VERSION }),
-    }
-    if header[16..32] != database_id {
-        return corrupt(16, "it is of another database");
-    }
-    if le_u64(&header, 32) != version.get() || le_u64(&header, 40) != length || file.len()? != length {
-        return corrupt(32, "it is not the file that the superblock names");
-    }
-    let mut offset = HEADER_BYTES as u64;
-    let mut bytes = Vec::new();
-    let mut last: Option<MetricId> = None;
-    while offset < length {
-        let mut block_header = [0; BLOCK_HEADER_BYTES];
-        if file.read_at(offset, &mut block_header)? != BLOCK_HEADER_BYTES {
-            return corrupt(offset, "a block without a header");
+/// An active file that is being read, its blocks in any order.
+#[derive(Debug)]
+pub(super) struct ActiveReader {
+    file: Box<dyn VfsFile>,
+    path: PathBuf,
+    /// Where each block begins, and the bytes of its payload.
+    blocks: Vec<(u64, u32)>,
+    /// Where there is no block behind these although the file goes on, and what is there instead.
+    broken: Option<(u64, &'static str)>,
+}
+
+impl ActiveReader {
+    /// Opens the file of this number, of `length` bytes.
+    ///
+    /// Cost: a few bytes of each block are read.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::NewerFormat`], [`Error::Io`].
+    pub(super) fn open(
+        disk: &dyn Vfs,
+        dir: &Path,
+        (number, length): (u64, u64),
+        database_id: DatabaseId,
+        version: Version,
+    ) -> Result<Self> {
+        let path = dir.join(FOLDER).join(file_name(number));
+        let corrupt = |offset, reason| Err(corrupt(&path, offset, reason));
+        let Some(file) = disk.open(&path, false)? else { return corrupt(0, "the file is missing") };
+        let mut header = [0; HEADER_BYTES];
+        if file.read_at(0, &mut header)? != HEADER_BYTES || header[..8] != MAGIC {
+            return corrupt(0, "the magic number differs");
         }
-        let payload = le_u32(&block_header, 4);
-        let after = length - offset - BLOCK_HEADER_BYTES as u64;
-        if u64::from(payload) > after || payload == 0 {
-            return corrupt(offset, "a block with an impossible length");
+        if header_crc(&header) != le_u32(&header, 12) {
+            return corrupt(0, "the header's checksum differs");
         }
-        bytes.clear();
-        bytes.extend_from_slice(&payload.to_le_bytes());
-        bytes.resize(4 + payload as usize, 0);
-        let read = file.read_at(offset + BLOCK_HEADER_BYTES as u64, &mut bytes[4..])?;
-        if read != payload as usize || block_crc(offset, &bytes) != le_u32(&block_header, 0) {
-            return corrupt(offset, "the checksum differs");
+        match le_u32(&header, 8) {
+            FORMAT_VERSION => {}
+            0 => return corrupt(8, "format version 0"),
+            found => return Err(Error::NewerFormat { path, found, supported: FORMAT_VERSION }),
         }
-        let mut fields = Fields(&bytes[4..]);
-        let mut previous = 0u32;
+        if header[16..32] != database_id {
+            return corrupt(16, "it is of another database");
+        }
+        if le_u64(&header, 32) != version.get() || le_u64(&header, 40) != length || file.len()? != length {
+            return corrupt(32, "it is not the file that the superblock names");
+        }
+        let (mut blocks, mut broken) = (Vec::new(), None);
+        let mut offset = HEADER_BYTES as u64;
+        while offset < length {
+            let mut block_header = [0; BLOCK_HEADER_BYTES];
+            if file.read_at(offset, &mut block_header)? != BLOCK_HEADER_BYTES {
+                broken = Some((offset, "a block without a header"));
+                break;
+            }
+            let payload = le_u32(&block_header, 4);
+            let after = length - offset - BLOCK_HEADER_BYTES as u64;
+            if u64::from(payload) > after || payload == 0 {
+                broken = Some((offset, "a block with an impossible length"));
+                break;
+            }
+            blocks.push((offset, payload));
+            offset += BLOCK_HEADER_BYTES as u64 + u64::from(payload);
+        }
+        Ok(ActiveReader { file, path, blocks, broken })
+    }
+
+    /// How many blocks it has. Whoever reads all of them calls [`ActiveReader::check_end`] then.
+    pub(super) fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Passes on the metrics of a block, ascending. A reason that `take` returns becomes damage of the file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`], [`Error::Io`].
+    pub(super) fn read(
+        &self,
+        block: usize,
+        mut take: impl FnMut(MetricState) -> std::result::Result<(), &'static str>,
+    ) -> Result<()> {
+        let (offset, payload) = self.blocks[block];
+        let mut bytes = vec![0; BLOCK_HEADER_BYTES + payload as usize];
+        let read = self.file.read_at(offset, &mut bytes)?;
+        let is_sound = |(crc, rest): (&[u8; 4], &[u8])| block_crc(offset, rest) == u32::from_le_bytes(*crc);
+        if read != bytes.len() || !bytes.split_first_chunk().is_some_and(is_sound) {
+            return Err(self.damaged(block, "the checksum differs"));
+        }
+        let mut fields = Fields(&bytes[BLOCK_HEADER_BYTES..]);
+        let mut last: Option<MetricId> = None;
         while !fields.0.is_empty() {
+            let previous = last.map_or(0, |last| last.0);
             let taken = decode(&mut fields, previous).map_err(|error| error.0).and_then(|state| {
                 if last.is_some_and(|last| last >= state.metric) {
-                    return Err("metrics that are not in order");
+                    return Err(NOT_IN_ORDER);
                 }
-                (previous, last) = (state.metric.0, Some(state.metric));
+                last = Some(state.metric);
                 take(state)
             });
-            if let Err(reason) = taken {
-                return corrupt(offset, reason);
-            }
+            taken.map_err(|reason| self.damaged(block, reason))?;
         }
-        offset += (BLOCK_HEADER_BYTES as u64) + u64::from(payload);
+        Ok(())
     }
-    Ok(())
+
+    /// Damage of a block.
+    pub(super) fn damaged(&self, block: usize, reason: &'static str) -> Error {
+        corrupt(&self.path, self.blocks.get(block).map_or(0, |(offset, _)| *offset), reason)
+    }
+
+    /// Whether all of the file is blocks: if each of them is sound, so is the file.
+    ///
+    /// # Errors
+    /// [`Error::Corrupt`].
+    pub(super) fn check_end(&self) -> Result<()> {
+        self.broken.map_or(Ok(()), |(offset, reason)| Err(corrupt(&self.path, offset, reason)))
+    }
 }
+
+/// What is wrong with metrics of which a later one does not have the higher number.
+pub(super) const NOT_IN_ORDER: &str = "metrics that are not in order";
 
 pub(super) fn corrupt(path: &Path, offset: u64, reason: &'static str) -> Error {
     Error::Corrupt { format: "active file", path: path.to_owned(), offset, metric: None, reason }
@@ -301,17 +348,17 @@ pub(super) fn decode(
 }
 
 /// A number of items and the items. Each takes at least a byte, so that no length makes more room than there are bytes.
-pub(super) fn list<'a, T>(
+pub(super) fn list<'a, T, L: Default + Extend<T>>(
     fields: &mut Fields<'a>,
     mut item: impl FnMut(&mut Fields<'a>) -> std::result::Result<T, RecordError>,
-) -> std::result::Result<Vec<T>, RecordError> {
+) -> std::result::Result<L, RecordError> {
     let count = fields.length()?;
     if count > fields.0.len() {
         return Err(RecordError("a list that is longer than what it is in"));
     }
-    let mut items = Vec::with_capacity(count.min(1_024));
+    let mut items = L::default();
     for _ in 0..count {
-        items.push(item(fields)?);
+        items.extend([item(fields)?]);
     }
     Ok(items)
 }
@@ -319,6 +366,7 @@ pub(super) fn list<'a, T>(
 #[cfg(all(test, not(loom)))]
 mod tests {
     use proptest::prelude::*;
+    use smallvec::{SmallVec, smallvec};
 
     use super::*;
     use crate::io::MemoryDisk;
@@ -361,7 +409,7 @@ mod tests {
                 });
                 PartitionState {
                     born: Version(born),
-                    streams,
+                    streams: streams.into(),
                     side_len: number + 1,
                     side,
                     tombstones: tombstones.collect(),
@@ -377,9 +425,11 @@ mod tests {
             let mut id = 0;
             let metric = |(more, partitions, layers): (u32, _, Vec<_>)| {
                 id += more;
-                let layers =
-                    layers.into_iter().map(|(first, last, stack)| (Cover { first, last }, stack)).collect();
-                MetricState { metric: MetricId(id), partitions, layers }
+                let layers = layers
+                    .into_iter()
+                    .map(|(first, last, stack)| (Cover { first, last }, SmallVec::from_vec(stack)));
+                let partitions = SmallVec::from_vec(partitions);
+                MetricState { metric: MetricId(id), partitions, layers: layers.collect() }
             };
             metrics.into_iter().map(metric).collect()
         })
@@ -393,11 +443,15 @@ mod tests {
     }
 
     fn read_all(disk: &MemoryDisk, length: u64) -> Result<Vec<MetricState>> {
-        let mut found = Vec::new();
-        read(disk, DIR.as_ref(), 3, length, ID, VERSION, |metric| {
-            found.push(metric);
-            Ok(())
-        })?;
+        let reader = ActiveReader::open(disk, DIR.as_ref(), (3, length), ID, VERSION)?;
+        let mut found: Vec<MetricState> = Vec::new();
+        for block in 0..reader.blocks() {
+            reader.read(block, |metric| {
+                found.push(metric);
+                Ok(())
+            })?;
+        }
+        reader.check_end()?;
         Ok(found)
     }
 
@@ -437,17 +491,17 @@ mod tests {
         let entry = |number, at| SideEntry { at, value: 1.5, number };
         let partition = PartitionState {
             born: Version(4),
-            streams: vec![stream],
+            streams: smallvec![stream],
             side_len: 9,
             side: vec![(entry(2, 7), None), (entry(8, -7), Some(Arc::new(b"note".to_vec())))],
             tombstones: vec![Tombstone { range: Cover { first: 0, last: 300 }, points: 2, side: 1 }],
         };
-        let layers =
-            vec![(Cover { first: -10, last: 10 }, vec![0]), (Cover { first: 20, last: i64::MAX }, vec![0])];
-        let first = MetricState { metric: MetricId(2), partitions: vec![partition.clone()], layers };
-        let layers = vec![(Cover { first: 0, last: 1 }, vec![1, 0])];
-        let second =
-            MetricState { metric: MetricId(300), partitions: vec![partition.clone(), partition], layers };
+        let layer = |first, last, stack| (Cover { first, last }, stack);
+        let layers = smallvec![layer(-10, 10, smallvec![0]), layer(20, i64::MAX, smallvec![0])];
+        let first = MetricState { metric: MetricId(2), partitions: smallvec![partition.clone()], layers };
+        let layers = smallvec![layer(0, 1, smallvec![1, 0])];
+        let partitions = smallvec![partition.clone(), partition];
+        let second = MetricState { metric: MetricId(300), partitions, layers };
         vec![first, second]
     }
 

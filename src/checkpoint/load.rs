@@ -3,19 +3,24 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use crate::commitlog::DatabaseId;
 use crate::error::Result;
+use crate::helpers::Helpers;
 use crate::io::Vfs;
 use crate::mvcc::base::BaseRef;
 use crate::mvcc::commit::Core;
-use crate::mvcc::restore::Restore;
-use crate::names::{NameRecord, NamesFile, NamespaceId};
+use crate::mvcc::partition_map::PartitionMap;
+use crate::mvcc::restore::{MetricState, Restore, RestoredMetric};
+use crate::mvcc::window::Window;
+use crate::names::{MetricId, NameRecord, NamesFile, NamespaceId};
 use crate::report::OpenStep;
 use crate::sealed::VolumeId;
+use crate::sync::Mutex;
 use crate::tree::PageFile;
 
-use super::active;
+use super::active::{self, ActiveReader};
 use super::bases::Numbers;
 use super::entry::{MetricEntry, decode_base, decode_block, decode_volume};
 use super::roots::{BASES, BLOCKS, METRICS, Roots, STATE, VOLUMES};
@@ -26,10 +31,27 @@ use super::{Checkpointer, Files};
 const TOLD_EVERY: u64 = 1_024;
 /// Why loading did not go on.
 const ENDED: &str = "loading was ended";
+/// A metric that the active file has and the tree has not.
+const NO_METRIC: &str = "points of a metric that there is not";
+
+/// The entries of the metrics, by leaf: so there are only so many as there are pages, however high the numbers are.
+type Entries = BTreeMap<u64, Vec<MetricEntry>>;
+type Map = crate::sync::Arc<PartitionMap>;
+/// Of some metrics, ascending.
+type Maps = Vec<(MetricId, Map)>;
+
+/// How a checkpoint is loaded.
+pub(crate) struct LoadOptions<'a> {
+    /// Whether there will be further checkpoints.
+    pub(crate) write: bool,
+    /// They read what is in memory, if that is much, while the thread that loads reads the names.
+    pub(crate) helpers: Helpers,
+    /// Told now and then how far it is, and says whether to go on: if not, there is some error.
+    pub(crate) goes_on: &'a mut dyn FnMut(OpenStep, u64, u64) -> bool,
+}
 
 impl Checkpointer {
-    /// Puts the state of a checkpoint into an empty core, and knows from then on what is on disk. `write` says whether there will be further
-    /// checkpoints. `goes_on` is told now and then how far it is, and whether to go on: if not, there is some error.
+    /// Puts the state of a checkpoint into an empty core, and knows from then on what is on disk.
     ///
     /// Cost: all of it is read once.
     ///
@@ -41,8 +63,7 @@ impl Checkpointer {
         database_id: DatabaseId,
         roots: Roots,
         core: &mut Core,
-        write: bool,
-        goes_on: &mut dyn FnMut(OpenStep, u64, u64) -> bool,
+        LoadOptions { write, helpers, goes_on }: LoadOptions<'_>,
     ) -> Result<Self> {
         let mut pages = PageFile::open(&**disk, dir, &database_id, write)?;
         let restore = Restore::new(core, roots.version);
@@ -73,8 +94,7 @@ impl Checkpointer {
         let next_metric = u32::try_from(roots.metrics.entries);
         let next_metric =
             next_metric.map_err(|_| pages.damaged(roots.metrics, "more metrics than there are numbers"))?;
-        // By leaf, as there are only so many of these as there are pages, however high the numbers are.
-        let mut entries: BTreeMap<u64, Vec<MetricEntry>> = BTreeMap::new();
+        let mut entries = Entries::new();
         let mut metrics = 0u64;
         pages.load(METRICS, roots.metrics, |first, bytes| {
             let mut leaf = Vec::with_capacity(METRICS.leaf_entries() as usize);
@@ -96,45 +116,35 @@ impl Checkpointer {
         // There are so many entries on disk.
         restore.reserve(metrics as usize);
         let names = NamesFile::open(disk, dir, database_id, roots.names, write)?;
-        let mut dead_names = 0;
-        let mut named = 0;
-        names.scan(|offset, record: NameRecord<'_>| {
-            let number = u64::from(record.metric.get());
-            let leaf = entries.get(&METRICS.leaf_of(number));
-            let entry = leaf.and_then(|leaf| leaf.get((number % METRICS.leaf_entries()) as usize));
-            let Some(entry) = entry.filter(|entry| entry.name == offset) else {
-                dead_names += record.bytes;
-                return Ok(());
-            };
-            if record.namespace.0 != entry.namespace {
-                return Err("a name of another namespace than its metric's");
+        let (active, active_bytes) = match roots.active {
+            (0, _) => (None, 0),
+            active => (Some(ActiveReader::open(&**disk, dir, active, database_id, roots.version)?), active.1),
+        };
+        let windows = restore.windows();
+        let loading = Loading { restore, windows, entries, numbers, metrics };
+        let reading = Reading::new(active.as_ref(), &loading);
+        let dead_names = helpers.run(active_bytes, &|| reading.work(&mut |_| true), || {
+            let named = loading.name(&names, goes_on);
+            if named.is_err() {
+                reading.stop();
             }
-            let base = numbers.base(entry.base).cloned().unwrap_or_default();
-            let namespace = NamespaceId(entry.namespace);
-            let own_tags = record.own_tags()?;
-            if named % TOLD_EVERY == 0 && !goes_on(OpenStep::Names, named, metrics) {
-                return Err(ENDED);
-            }
-            named += 1;
-            restore.metric(record.metric, namespace, record.id, own_tags.as_ref(), entry.created, base)
+            reading.work(&mut |done| goes_on(OpenStep::Memory, done, metrics));
+            named
         })?;
-        if named != metrics {
+        let Some(dead_names) = dead_names else {
             return Err(pages.damaged(roots.metrics, "a metric whose name is not in the names file"));
-        }
-        drop(entries);
-
-        if roots.active.0 != 0 {
-            let (number, length) = roots.active;
-            let mut taken = 0;
-            let take = |state| {
-                if taken % TOLD_EVERY == 0 && !goes_on(OpenStep::Memory, taken, metrics) {
-                    return Err(ENDED);
-                }
-                taken += 1;
-                restore.layers(state)
-            };
-            active::read(&**disk, dir, number, length, database_id, roots.version, take)?;
-        }
+        };
+        let maps = reading.finish()?;
+        let restored = loading.join(maps).map_err(|reason| pages.damaged(roots.metrics, reason))?;
+        let part = AtomicUsize::new(0);
+        let put = || {
+            while let part @ 0..Restore::PARTS = part.fetch_add(1, Ordering::Relaxed) {
+                loading.restore.heads(part, restored.iter());
+            }
+        };
+        helpers.run(active_bytes, &put, put);
+        drop(restored);
+        let Loading { restore, numbers, .. } = loading;
         freezes.restore(&restore).map_err(|reason| pages.damaged(roots.state, reason))?;
         restore.finish(next_metric);
         Ok(Checkpointer {
@@ -148,6 +158,153 @@ impl Checkpointer {
             last_active: roots.active.0,
             ..Checkpointer::new(disk, dir, database_id)
         })
+    }
+}
+
+/// What the trees say, while the rest is read.
+#[derive(Debug)]
+struct Loading<'a> {
+    restore: Restore<'a>,
+    windows: BTreeMap<u32, Window>,
+    entries: Entries,
+    numbers: Numbers,
+    /// How many entries there are.
+    metrics: u64,
+}
+
+impl Loading<'_> {
+    fn entry(&self, metric: MetricId) -> Option<&MetricEntry> {
+        let number = u64::from(metric.get());
+        let leaf = self.entries.get(&METRICS.leaf_of(number))?;
+        leaf.get((number % METRICS.leaf_entries()) as usize).filter(|entry| entry.name != 0)
+    }
+
+    /// Gives each metric its name. Returns how many bytes of the file are of names that no metric has any more; none if a metric has no name.
+    fn name(
+        &self,
+        names: &NamesFile,
+        goes_on: &mut dyn FnMut(OpenStep, u64, u64) -> bool,
+    ) -> Result<Option<u64>> {
+        let (mut dead, mut named) = (0, 0);
+        names.scan(|offset, record: NameRecord<'_>| {
+            let Some(entry) = self.entry(record.metric).filter(|entry| entry.name == offset) else {
+                dead += record.bytes;
+                return Ok(());
+            };
+            if record.namespace.0 != entry.namespace {
+                return Err("a name of another namespace than its metric's");
+            }
+            if named % TOLD_EVERY == 0 && !goes_on(OpenStep::Names, named, self.metrics) {
+                return Err(ENDED);
+            }
+            named += 1;
+            let own_tags = record.own_tags()?;
+            let MetricEntry { shard, created, .. } = *entry;
+            let named_shard =
+                self.restore.name(record.metric, record.namespace, record.id, own_tags.as_ref(), created)?;
+            if named_shard == shard { Ok(()) } else { Err("a name of another shard than its metric's") }
+        })?;
+        Ok((named == self.metrics).then_some(dead))
+    }
+
+    /// The map of a metric that has something in memory.
+    fn map(&self, state: MetricState) -> std::result::Result<(MetricId, Map), &'static str> {
+        let metric = state.metric;
+        let entry = self.entry(metric).ok_or(NO_METRIC)?;
+        let window = self.windows.get(&entry.namespace).ok_or(NO_METRIC)?;
+        let base = self.numbers.base(entry.base).cloned().unwrap_or_default();
+        Ok((metric, self.restore.map(base, *window, state)?))
+    }
+
+    /// All metrics, those with these maps and those that have nothing in memory, ascending.
+    fn join(&self, maps: Maps) -> std::result::Result<Vec<RestoredMetric>, &'static str> {
+        let mut all = Vec::with_capacity(self.metrics as usize);
+        let mut maps = maps.into_iter().peekable();
+        for (leaf, entries) in &self.entries {
+            let first = leaf * METRICS.leaf_entries();
+            for (number, entry) in (first..).zip(entries).filter(|(_, entry)| entry.name != 0) {
+                let id = MetricId::from(u32::try_from(number).map_err(|_| "too high a number")?);
+                let map = match maps.next_if(|(metric, _)| *metric == id) {
+                    Some((_, map)) => map,
+                    None => {
+                        let base = self.numbers.base(entry.base).cloned().unwrap_or_default();
+                        self.restore.base_map(&base)?
+                    }
+                };
+                let (namespace, shard) = (NamespaceId(entry.namespace), entry.shard);
+                all.push(RestoredMetric { id, namespace, shard, map });
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// The maps of metrics that have something in memory, made by several threads: each takes the next block of the active file that nobody has taken.
+struct Reading<'a> {
+    file: Option<&'a ActiveReader>,
+    loading: &'a Loading<'a>,
+    next: AtomicUsize,
+    /// Metrics of blocks that are done.
+    done: AtomicU64,
+    is_stopped: AtomicBool,
+    found: Mutex<Vec<(usize, Result<Maps>)>>,
+}
+
+impl<'a> Reading<'a> {
+    fn new(file: Option<&'a ActiveReader>, loading: &'a Loading<'a>) -> Self {
+        let (next, done) = Default::default();
+        Reading { file, loading, next, done, is_stopped: AtomicBool::new(false), found: Mutex::default() }
+    }
+
+    /// Has nobody take another block.
+    fn stop(&self) {
+        self.is_stopped.store(true, Ordering::Relaxed);
+    }
+
+    /// Reads blocks until there are no more. Before each, `goes_on` is told how many metrics have been read, and says whether to.
+    fn work(&self, goes_on: &mut dyn FnMut(u64) -> bool) {
+        let Some(file) = self.file else { return };
+        while !self.is_stopped.load(Ordering::Relaxed) {
+            if !goes_on(self.done.load(Ordering::Relaxed)) {
+                self.stop();
+                self.found.lock().push((file.blocks(), Err(file.damaged(0, ENDED))));
+                return;
+            }
+            let block = self.next.fetch_add(1, Ordering::Relaxed);
+            if block >= file.blocks() {
+                return;
+            }
+            let mut maps = Maps::new();
+            let read = file.read(block, |state| {
+                maps.push(self.loading.map(state)?);
+                Ok(())
+            });
+            // Blocks before it were taken before it, and who took them goes on with them: so the first damage is told, whoever finds it.
+            if read.is_err() {
+                self.stop();
+            }
+            self.done.fetch_add(maps.len() as u64, Ordering::Relaxed);
+            self.found.lock().push((block, read.map(|()| maps)));
+        }
+    }
+
+    /// What all of them found, ascending.
+    fn finish(self) -> Result<Maps> {
+        let Some(file) = self.file else { return Ok(Vec::new()) };
+        let mut found = self.found.into_inner();
+        found.sort_unstable_by_key(|(block, _)| *block);
+        let mut all = Maps::with_capacity(self.done.into_inner() as usize);
+        for (block, maps) in found {
+            let maps = maps?;
+            if let (Some((last, _)), Some((first, _))) = (all.last(), maps.first())
+                && last >= first
+            {
+                return Err(file.damaged(block, active::NOT_IN_ORDER));
+            }
+            all.extend(maps);
+        }
+        file.check_end()?;
+        Ok(all)
     }
 }
 
@@ -186,4 +343,55 @@ pub(super) fn load_bases(pages: &mut PageFile, roots: Roots) -> Result<Numbers> 
         restored.map_err(|_| pages.damaged(roots.bases, "more bases than there is memory for"))?;
     }
     Ok(numbers)
+}
+
+#[cfg(all(test, not(any(loom, shuttle))))]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::error::Error;
+    use crate::io::{CutState, SimulatedDisk, Vfs};
+    use crate::options::Options;
+    use crate::time::Timestamp;
+
+    use super::super::active;
+
+    const METRICS: usize = 200;
+
+    #[test]
+    fn first_damaged_block_is_told_however_many_threads_read() {
+        let disk = SimulatedDisk::new(1);
+        let options = || Options::new().workers(0);
+        let db = options().open_on(Arc::new(disk.clone()), "/db").expect("opens");
+        for index in 0..METRICS {
+            let metric = db.metric(format!("m{index}")).expect("a name");
+            for second in 0..20 {
+                db.append(&metric, Timestamp::from_secs(second), 1.0 / second as f64).expect("commits");
+            }
+        }
+        db.checkpoint().expect("a checkpoint");
+        db.close().expect("closes");
+        let folder = std::path::Path::new("/db").join(active::FOLDER);
+        let name = disk.read_dir(&folder).expect("works").expect("there").pop().expect("a file");
+        let file = disk.open(&folder.join(name), true).expect("works").expect("there");
+        // Blocks of a kilobyte, in tests.
+        let offsets = [5_000, 15_000, 25_000];
+        assert!(file.len().expect("works") > 30_000);
+        for offset in offsets {
+            let mut byte = [0];
+            file.read_at(offset, &mut byte).expect("works");
+            file.write_at(offset, &[byte[0] ^ 1]).expect("works");
+        }
+        for workers in [0, 1, 2, 4, 9] {
+            for _ in 0..20 {
+                let copy = disk.after_power_cut(CutState::All, 0);
+                match options().replay_workers(workers).open_on(Arc::new(copy), "/db") {
+                    Err(Error::Corrupt { format: "active file", offset, .. }) => {
+                        assert!((3_000..=5_000).contains(&offset), "{workers} workers: {offset}");
+                    }
+                    other => panic!("{workers} workers: {other:?}"),
+                }
+            }
+        }
+    }
 }

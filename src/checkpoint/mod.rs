@@ -33,6 +33,7 @@ use crate::tree::PageFile;
 
 use bases::Numbers;
 
+pub(crate) use load::LoadOptions;
 pub(crate) use roots::Roots;
 pub(crate) use salvage::{Salvaged, SalvagedName};
 

@@ -79,7 +79,7 @@ impl Freezes {
 pub(super) fn decode(bytes: &[u8], restore: &Restore<'_>) -> Result<Freezes, &'static str> {
     let mut fields = Fields(bytes);
     let reason = |error: RecordError| error.0;
-    let namespaces = list(&mut fields, |fields| {
+    let namespaces: std::result::Result<Vec<_>, _> = list(&mut fields, |fields| {
         let id = NamespaceId(fields.unsigned_32()?);
         let options = NamespaceOptions { block_ns: fields.signed()?, shards: fields.unsigned_32()? };
         let name = std::str::from_utf8(fields.bytes()?);
@@ -88,7 +88,7 @@ pub(super) fn decode(bytes: &[u8], restore: &Restore<'_>) -> Result<Freezes, &'s
     for (id, name, options) in namespaces.map_err(reason)? {
         restore.namespace(id, name, options)?;
     }
-    let freezes = list(&mut fields, |fields| {
+    let freezes: std::result::Result<Vec<_>, _> = list(&mut fields, |fields| {
         let (namespace, shard) = (NamespaceId(fields.unsigned_32()?), fields.unsigned_32()?);
         let block = Cover { first: fields.signed()?, last: fields.signed()? };
         if block.first > block.last {
@@ -97,9 +97,11 @@ pub(super) fn decode(bytes: &[u8], restore: &Restore<'_>) -> Result<Freezes, &'s
         Ok((namespace, shard, Freeze { block, version: Version(fields.unsigned()?) }))
     });
     let freezes = freezes.map_err(reason)?;
-    let made = list(&mut fields, |fields| Ok((MetricId(fields.unsigned_32()?), Version(fields.unsigned()?))));
+    let made: std::result::Result<Vec<_>, _> =
+        list(&mut fields, |fields| Ok((MetricId(fields.unsigned_32()?), Version(fields.unsigned()?))));
     let made = made.map_err(reason)?;
-    let meta = list(&mut fields, |fields| Ok((fields.bytes()?, fields.bytes()?)));
+    let meta: std::result::Result<Vec<_>, _> =
+        list(&mut fields, |fields| Ok((fields.bytes()?, fields.bytes()?)));
     for (key, value) in meta.map_err(reason)? {
         restore.meta(key, value);
     }

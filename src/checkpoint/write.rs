@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use smallvec::SmallVec;
 
 use crate::commitlog::DatabaseId;
 use crate::error::{Error, Result};
@@ -365,13 +366,18 @@ fn write_state(pages: &mut PageFile, root: Root, before: &[u8], state: &[u8]) ->
 /// What a metric has in memory, as of a version. Cost: in proportion to the layers and their partitions.
 fn state_of_metric(metric: MetricId, map: &PartitionMap, version: Version) -> Result<MetricState> {
     let mut places: HashMap<usize, usize, RandomState> = HashMap::default();
-    let mut partitions = Vec::new();
-    let mut layers = Vec::with_capacity(map.layers().len());
+    // Nearly all metrics have one layer, and a partition is in a layer once.
+    let is_shared = map.layers().len() > 1;
+    let mut partitions = SmallVec::new();
+    let mut layers = SmallVec::with_capacity(map.layers().len());
     for layer in map.layers() {
-        let mut stack = Vec::with_capacity(layer.stack.len());
+        let mut stack = SmallVec::with_capacity(layer.stack.len());
         for partition in &layer.stack {
             let next = partitions.len();
-            let place = *places.entry(partition.address()).or_insert(next);
+            let place = match is_shared {
+                true => *places.entry(partition.address()).or_insert(next),
+                false => next,
+            };
             if place == next {
                 partitions.push(partition.state(version)?);
             }
@@ -403,6 +409,6 @@ mod tests {
             PartitionMap::restored(BaseRef::default(), (0..50_000).map(layer).collect()).expect("in order");
         let state = state_of_metric(MetricId::from(1), &map, Version(1)).expect("sound");
         assert_eq!((state.partitions.len(), state.layers.len()), (50_001, 50_000));
-        assert!(state.layers.iter().zip(1..).all(|((_, stack), place)| *stack == [0, place]));
+        assert!(state.layers.iter().zip(1..).all(|((_, stack), place)| stack[..] == [0, place]));
     }
 }

@@ -63,12 +63,12 @@ impl LiveVersions {
 /// The marks of one partition, ascending by version.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Marks {
-    /// Without old snapshots two, and a third for the moment between adding and pruning.
-    marks: SmallVec<[Mark; 3]>,
-    /// How many marks make the next full sweep worth its cost.
-    sweep_at: usize,
+    /// Without old snapshots two: that of the last published commit, and that of one in flight.
+    marks: SmallVec<[Mark; INLINE]>,
 }
 
+/// So many marks take no allocation.
+const INLINE: usize = 2;
 /// Below this many marks a full sweep is not worth it.
 const SWEEP_MIN: usize = 8;
 
@@ -81,51 +81,61 @@ impl Marks {
 
     /// Notes the extent after the commit `version`, the newest so far, and forgets marks that nobody reads.
     ///
-    /// Amortised constant time: the two marks before the new one are looked at each time, all of them when their number has doubled.
+    /// Amortised constant time: the last two marks are looked at each time, all of them when there is no more room for another.
     pub(crate) fn set(&mut self, version: Version, extent: Extent, live: &LiveVersions, planted: Planted) {
         match self.marks.last_mut() {
             Some(newest) if newest.version == version => newest.extent = extent,
             _ => {
-                self.marks.push(Mark { version, extent });
                 if !planted.has(Bug::NeverPrune) {
-                    self.prune(live, planted);
+                    self.prune(version, live, planted);
                 }
+                self.marks.push(Mark { version, extent });
             }
         }
     }
 
-    fn prune(&mut self, live: &LiveVersions, planted: Planted) {
-        if self.marks.len() >= self.sweep_at.max(SWEEP_MIN) {
-            // From the newest to the oldest, and in place: the kept ones gather at the end.
-            let mut kept = self.marks.len();
-            let mut next = None;
-            for place in (0..self.marks.len()).rev() {
-                let version = self.marks[place].version;
-                if next.is_none_or(|next| live.needs(version, next, planted)) {
-                    next = Some(version);
-                    kept -= 1;
-                    self.marks.swap(place, kept);
-                }
-            }
-            self.marks.drain(..kept);
-            self.sweep_at = 2 * self.marks.len();
-        }
-        // Between two commits usually one more version was published: the pair before the newest mark is the one that died.
-        while let [.., older, newer, newest] = self.marks.as_slice() {
-            if !live.needs(newer.version, newest.version, planted) {
-                let dead = self.marks.len() - 2;
-                self.marks.remove(dead);
+    /// Forgets marks that nobody reads when there is one more, of the version `next`.
+    fn prune(&mut self, next: Version, live: &LiveVersions, planted: Planted) {
+        // Between two commits usually one more version was published: the mark before the last one is the one that died.
+        while let [.., older, newer] = self.marks.as_slice() {
+            let dead = if !live.needs(newer.version, next, planted) {
+                1
             } else if !live.needs(older.version, newer.version, planted) {
-                let dead = self.marks.len() - 3;
-                self.marks.remove(dead);
+                2
             } else {
                 break;
+            };
+            self.marks.remove(self.marks.len() - dead);
+        }
+        if let [only] = self.marks.as_slice()
+            && !live.needs(only.version, next, planted)
+        {
+            self.marks.clear();
+        }
+        if self.marks.len() == self.marks.capacity().max(SWEEP_MIN) {
+            self.sweep(next, live, planted);
+        }
+    }
+
+    /// As [`Marks::prune`], all of them. Leaves so much room that the next sweep is as far away as this one was long.
+    #[cold]
+    fn sweep(&mut self, mut next: Version, live: &LiveVersions, planted: Planted) {
+        let room = self.marks.capacity();
+        // From the newest to the oldest, and in place: the kept ones gather at the end.
+        let mut kept = self.marks.len();
+        for place in (0..self.marks.len()).rev() {
+            let version = self.marks[place].version;
+            if live.needs(version, next, planted) {
+                next = version;
+                kept -= 1;
+                self.marks.swap(place, kept);
             }
         }
-        if let [older, newer] = self.marks.as_slice()
-            && !live.needs(older.version, newer.version, planted)
-        {
-            self.marks.remove(0);
+        self.marks.drain(..kept);
+        match self.marks.len() {
+            0..=INLINE => self.marks.shrink_to_fit(),
+            left if left > room / 2 => self.marks.reserve(room),
+            _ => {}
         }
     }
 

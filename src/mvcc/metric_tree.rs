@@ -76,6 +76,43 @@ impl MetricTree {
         }
     }
 
+    /// A tree of metrics, ascending by id, as the transaction of this version leaves it. As many calls of [`MetricTree::set`], in less time.
+    pub(crate) fn of(metrics: impl Iterator<Item = (MetricId, Map)>, version: Version) -> Self {
+        let mut tree = MetricTree::default();
+        let mut leaves: Vec<(u32, Slots<Map>)> = Vec::new();
+        for (metric, map) in metrics {
+            let prefix = metric.0 >> BITS;
+            tree.len += 1;
+            tree.height = height_for(metric);
+            if leaves.last().is_none_or(|(last, _)| *last != prefix) {
+                debug_assert!(leaves.last().is_none_or(|(last, _)| *last < prefix));
+                leaves.push((prefix, Slots::new(version)));
+            }
+            if let Some((_, leaf)) = leaves.last_mut() {
+                leaf.slots[digit(metric, 0)] = Some(map);
+            }
+        }
+        let leaves = leaves.into_iter().map(|(prefix, leaf)| (prefix, Node::Leaf(Arc::new(leaf))));
+        let mut nodes: Vec<(u32, Node)> = leaves.collect();
+        for _ in 0..tree.height {
+            let mut parents: Vec<(u32, Slots<Node>)> = Vec::new();
+            for (prefix, node) in nodes {
+                let parent = prefix >> BITS;
+                if parents.last().is_none_or(|(last, _)| *last != parent) {
+                    parents.push((parent, Slots::new(version)));
+                }
+                if let Some((_, children)) = parents.last_mut() {
+                    children.slots[prefix as usize % FAN_OUT] = Some(node);
+                }
+            }
+            let parents = parents.into_iter().map(|(prefix, slots)| (prefix, Node::Inner(Arc::new(slots))));
+            nodes = parents.collect();
+        }
+        debug_assert!(nodes.len() <= 1);
+        tree.root = nodes.pop().map(|(_, root)| root);
+        tree
+    }
+
     /// Sets or, with `None`, removes the map of a metric, in the transaction of this version. Returns the one that it had.
     pub(crate) fn set(&mut self, metric: MetricId, map: Option<Map>, version: Version) -> Option<Map> {
         while self.height < height_for(metric) {
@@ -306,6 +343,31 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn one_made_at_once_is_as_one_made_step_by_step(
+            ids in prop::collection::btree_set(prop_oneof![0u32..200, 0u32..300_000, any::<u32>()], 0..100),
+            next in prop_oneof![0u32..200, any::<u32>()],
+        ) {
+            let maps: Vec<_> = ids.into_iter().map(|id| (MetricId(id), map())).collect();
+            let mut trees = [MetricTree::of(maps.iter().cloned(), Version(3)), MetricTree::default()];
+            for (id, map) in &maps {
+                trees[1].set(*id, Some(map.clone()), Version(3));
+            }
+            let later = map();
+            for one_more in [false, true] {
+                let [one, other] = trees.each_mut().map(|tree| {
+                    if one_more {
+                        tree.set(MetricId(next), Some(later.clone()), Version(4));
+                    }
+                    let mut changed = Vec::new();
+                    tree.changed_after(Version(2 + u64::from(one_more)), |first, _| changed.push(first.0));
+                    let all: Vec<_> = tree.iter().map(|(id, map)| (id.0, Arc::as_ptr(map).addr())).collect();
+                    (tree.len(), tree.height, tree.nodes(), all, changed)
+                });
+                prop_assert_eq!(one, other);
+            }
+        }
+
         #[test]
         fn behaves_as_a_btree_map(
             steps in prop::collection::vec((prop_oneof![0u32..200, 0u32..300_000, any::<u32>()], any::<bool>()), 1..200),

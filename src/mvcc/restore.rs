@@ -3,7 +3,7 @@
 //! In this order: namespaces, volumes, metrics, their layers, freezes, [`Restore::finish`]. What contradicts itself is refused with a reason: it
 //! was written by something else than a checkpoint.
 
-use std::cell::RefCell;
+use std::collections::BTreeMap;
 
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -11,13 +11,14 @@ use smallvec::SmallVec;
 
 use crate::names::{MetricId, NamespaceId, NamespaceOptions, Tags};
 use crate::sealed::BlockVolume;
-use crate::sync::Arc;
 use crate::sync::atomic::Ordering;
+use crate::sync::{Arc, Mutex};
 
 use super::base::BaseRef;
 use super::commit::Core;
 use super::lane::Freeze;
 use super::marks::LiveVersions;
+use super::metric_tree::MetricTree;
 use super::partition::{PartitionRef, PartitionState};
 use super::partition_map::{Cover, Layer, PartitionMap};
 use super::record::Command;
@@ -33,22 +34,31 @@ pub(crate) struct Restore<'a> {
     core: &'a mut Core,
     version: Version,
     /// The maps of metrics that have a base and nothing else, by the base's address: all that have the same base share one.
-    shared: RefCell<HashMap<usize, Arc<PartitionMap>, RandomState>>,
+    shared: Mutex<HashMap<usize, Arc<PartitionMap>, RandomState>>,
+}
+
+/// A metric, as a version has it.
+#[derive(Debug)]
+pub(crate) struct RestoredMetric {
+    pub(crate) id: MetricId,
+    pub(crate) namespace: NamespaceId,
+    pub(crate) shard: u32,
+    pub(crate) map: Arc<PartitionMap>,
 }
 
 /// What is in memory of a metric, as of a version.
 #[derive(Clone, Debug)]
 pub(crate) struct MetricState {
     pub(crate) metric: MetricId,
-    pub(crate) partitions: Vec<PartitionState>,
+    pub(crate) partitions: SmallVec<[PartitionState; 1]>,
     /// Disjoint and ascending: the times, and which of the partitions lie over each other there, from the bottom to the top.
-    pub(crate) layers: Vec<(Cover, Vec<usize>)>,
+    pub(crate) layers: SmallVec<[(Cover, SmallVec<[usize; 1]>); 1]>,
 }
 
 impl<'a> Restore<'a> {
     /// Puts the state of a version into an empty core.
     pub(crate) fn new(core: &'a mut Core, version: Version) -> Self {
-        Restore { core, version, shared: RefCell::default() }
+        Restore { core, version, shared: Mutex::default() }
     }
 
     pub(crate) fn namespace(
@@ -90,7 +100,81 @@ impl<'a> Restore<'a> {
         self.core.names.reserve(metrics);
     }
 
-    /// A metric with its sealed blocks, its tags if the ID does not say them, and the version that made it.
+    /// The name of a metric, its tags if the ID does not say them, and the version that made it. Returns the metric's shard.
+    pub(crate) fn name(
+        &self,
+        id: MetricId,
+        namespace: NamespaceId,
+        name: &[u8],
+        own_tags: Option<&Tags>,
+        created: Version,
+    ) -> Result<u32, Refused> {
+        let shard = self.core.names.restore_metric(id, namespace, name, own_tags, created);
+        shard.ok_or("metrics that contradict each other")
+    }
+
+    /// The map of metrics with these sealed blocks and nothing in memory: all have the same.
+    pub(crate) fn base_map(&self, base: &BaseRef) -> Result<Arc<PartitionMap>, Refused> {
+        let mut shared = self.shared.lock();
+        if let Some(map) = shared.get(&base.address()) {
+            return Ok(map.clone());
+        }
+        // It holds the base, so that no other gets its address meanwhile.
+        let map = Arc::new(PartitionMap::restored(base.clone(), SmallVec::new())?);
+        shared.insert(base.address(), map.clone());
+        Ok(map)
+    }
+
+    /// The map of a metric with these sealed blocks and what it has in memory. Windows are those of its namespace.
+    pub(crate) fn map(
+        &self,
+        base: BaseRef,
+        window: Window,
+        state: MetricState,
+    ) -> Result<Arc<PartitionMap>, Refused> {
+        let restored = |state| PartitionRef::restored(state, window, self.version, self.core.memory());
+        let partitions = state.partitions.into_iter().map(restored);
+        let partitions = partitions.collect::<Result<SmallVec<[PartitionRef; 1]>, Refused>>()?;
+        let layer = |(cover, stack): (Cover, SmallVec<[usize; 1]>)| {
+            let stack = stack.into_iter().map(|place| partitions.get(place).cloned());
+            stack.collect::<Option<SmallVec<_>>>().map(|stack| Layer { cover, stack })
+        };
+        let layers = state.layers.into_iter().map(layer).collect::<Option<SmallVec<_>>>();
+        let layers = layers.ok_or("a layer of a partition that there is not")?;
+        Ok(Arc::new(PartitionMap::restored(base, layers)?))
+    }
+
+    /// The windows of all namespaces.
+    pub(crate) fn windows(&self) -> BTreeMap<u32, Window> {
+        let namespaces = self.core.names.namespaces().into_iter();
+        namespaces.map(|space| (space.id().0, Window::new(space.options().block_ns))).collect()
+    }
+
+    fn window(&self, namespace: NamespaceId) -> Option<Window> {
+        let namespace = self.core.names.namespace_by_id(namespace)?;
+        Some(Window::new(namespace.options().block_ns))
+    }
+
+    /// Puts back those metrics that belong to one of [`Restore::PARTS`] parts, which several threads may do at a time. Their namespaces are there.
+    pub(crate) fn heads<'m>(&self, part: usize, metrics: impl Iterator<Item = &'m RestoredMetric>) {
+        let lanes = self.core.lanes.len();
+        let live = LiveVersions::default();
+        let of_part = self.core.lanes.iter().enumerate().skip(part).step_by(Self::PARTS);
+        let mut heads: Vec<_> = of_part.map(|(number, lane)| (number, lane.heads.lock())).collect();
+        for RestoredMetric { id, namespace, shard, map } in metrics {
+            let lane = id.0 as usize % lanes;
+            if lane % Self::PARTS == part {
+                let (number, heads) = &mut heads[lane / Self::PARTS];
+                let context = self.core.applying(self.version, *number as u32, &live);
+                heads.restore(*id, (*namespace, *shard), &context, map.clone());
+            }
+        }
+    }
+
+    /// See [`Restore::heads`].
+    pub(crate) const PARTS: usize = 4;
+
+    /// A metric with its sealed blocks: its name, its tags if the ID does not say them, and the version that made it.
     pub(crate) fn metric(
         &self,
         id: MetricId,
@@ -98,54 +182,33 @@ impl<'a> Restore<'a> {
         name: &[u8],
         own_tags: Option<&Tags>,
         created: Version,
-        base: BaseRef,
+        base: &BaseRef,
     ) -> Result<(), Refused> {
-        let shard = self.core.names.restore_metric(id, namespace, name, own_tags, created);
-        let shard = shard.ok_or("metrics that contradict each other")?;
-        let mut shared = self.shared.borrow_mut();
-        let map = match shared.get(&base.address()) {
-            Some(map) => map.clone(),
-            None => {
-                // It holds the base, so that no other gets its address meanwhile.
-                let address = base.address();
-                let map = Arc::new(PartitionMap::restored(base, SmallVec::new())?);
-                shared.entry(address).or_insert(map).clone()
-            }
-        };
-        self.put_head(id, (namespace, shard), map);
+        let shard = self.name(id, namespace, name, own_tags, created)?;
+        let map = self.base_map(base)?;
+        self.put(RestoredMetric { id, namespace, shard, map });
         Ok(())
     }
 
-    fn put_head(&self, id: MetricId, group: (NamespaceId, u32), map: Arc<PartitionMap>) {
-        let lane = id.0 % self.core.lanes.len() as u32;
-        let live = LiveVersions::default();
-        let context = self.core.applying(self.version, lane, &live);
-        self.core.lanes[lane as usize].heads.lock().restore(id, group, &context, map);
-    }
-
-    /// What a metric has in memory.
+    /// What a metric that is there has in memory.
     pub(crate) fn layers(&self, state: MetricState) -> Result<(), Refused> {
+        const NO_METRIC: Refused = "points of a metric that there is not";
         let Core { names, lanes, .. } = &*self.core;
         let id = state.metric;
-        let group = names.group_of(id).ok_or("points of a metric that there is not")?;
-        let namespace = names.namespace_by_id(group.0).ok_or("points of a metric that there is not")?;
-        let window = Window::new(namespace.options().block_ns);
-        let restored = |state| PartitionRef::restored(state, window, self.version, self.core.memory());
-        let partitions =
-            state.partitions.into_iter().map(restored).collect::<Result<Vec<PartitionRef>, Refused>>()?;
-        let layer = |(cover, stack): (Cover, Vec<usize>)| {
-            let stack = stack.into_iter().map(|place| partitions.get(place).cloned());
-            stack.collect::<Option<SmallVec<_>>>().map(|stack| Layer { cover, stack })
-        };
-        let layers = state.layers.into_iter().map(layer).collect::<Option<SmallVec<_>>>();
-        let layers = layers.ok_or("a layer of a partition that there is not")?;
+        let (namespace, shard) = names.group_of(id).ok_or(NO_METRIC)?;
+        let window = self.window(namespace).ok_or(NO_METRIC)?;
         let count = lanes.len() as u32;
         let heads = lanes[(id.0 % count) as usize].heads.lock();
-        let head = heads.head(id, count).ok_or("points of a metric that there is not")?;
-        let base = head.map().base().clone();
+        let base = heads.head(id, count).ok_or(NO_METRIC)?.map().base().clone();
         drop(heads);
-        self.put_head(id, group, Arc::new(PartitionMap::restored(base, layers)?));
+        let map = self.map(base, window, state)?;
+        self.put(RestoredMetric { id, namespace, shard, map });
         Ok(())
+    }
+
+    fn put(&self, metric: RestoredMetric) {
+        let part = metric.id.0 as usize % self.core.lanes.len() % Self::PARTS;
+        self.heads(part, std::iter::once(&metric));
     }
 
     /// A block that was frozen at a version. In the order of versions.
@@ -173,11 +236,10 @@ impl<'a> Restore<'a> {
         let mut writer = core.writer.lock();
         let heads: Vec<_> = core.lanes.iter().map(|lane| lane.heads.lock()).collect();
         let end = heads.iter().map(|heads| heads.end(lanes)).max().unwrap_or(0).min(next_metric);
-        for metric in (0..end).map(MetricId) {
-            if let Some(head) = heads[(metric.0 % lanes) as usize].head(metric, lanes) {
-                writer.metrics.set(metric, Some(head.map().clone()), version);
-            }
-        }
+        let map = |metric: MetricId| {
+            Some((metric, heads[(metric.0 % lanes) as usize].head(metric, lanes)?.map().clone()))
+        };
+        writer.metrics = MetricTree::of((0..end).map(MetricId).filter_map(map), version);
         drop((writer, heads));
         core.swap_in(version, &[]);
         let mut log = core.log.lock();

@@ -71,7 +71,7 @@ fn find(annotations: &[(u64, Arc<Vec<u8>>)], number: u64) -> Option<&Arc<Vec<u8>
 }
 
 /// See the module.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Side {
     /// The number of the next entry.
     next: u64,
@@ -116,6 +116,16 @@ pub(crate) struct Chunk {
 }
 
 impl Side {
+    /// One without entries.
+    pub(crate) const EMPTY: Side = Side {
+        next: 0,
+        entries: 0,
+        runs: Vec::new(),
+        tail: Vec::new(),
+        annotations: Vec::new(),
+        annotation_bytes: 0,
+    };
+
     /// How many entries there were ever: the number of the next one.
     pub(crate) fn len(&self) -> u64 {
         self.next
@@ -154,7 +164,7 @@ impl Side {
             Arc::new(Run::sorted(entries, annotations, Some(memory)))
         };
         let runs = entries.chunks(RUN_ENTRIES_MAX).map(run).collect();
-        Side { next: len, entries: entries.len() as u64, runs, ..Side::default() }
+        Side { next: len, entries: entries.len() as u64, runs, ..Side::EMPTY }
     }
 
     pub(crate) fn push(&mut self, at: i64, value: f64, annotation: &[u8], memory: &Memory) {
@@ -524,7 +534,7 @@ mod tests {
 
     #[test]
     fn runs_are_carried_like_a_counter_and_stay_in_order() {
-        let (mut side, memory) = (Side::default(), Memory::default());
+        let (mut side, memory) = (Side::EMPTY, Memory::default());
         for i in 0..4 * RUN_ENTRIES_MAX as u64 {
             assert_eq!(side.len(), i);
             side.push((i * 7 % 50) as i64, i as f64, if i % 3 == 0 { b"third" } else { b"" }, &memory);
@@ -551,7 +561,7 @@ mod tests {
     fn annotations_count_until_their_entries_are_gone() {
         let block = Cover { first: 0, last: 99 };
         for entries in [1, TAIL_ENTRIES as i64, 3 * TAIL_ENTRIES as i64 + 1] {
-            let (mut side, memory) = (Side::default(), Memory::default());
+            let (mut side, memory) = (Side::EMPTY, Memory::default());
             for at in 0..entries {
                 side.push(at, 0.0, &[0; 1_000], &memory);
             }
@@ -574,7 +584,7 @@ mod tests {
 
     #[test]
     fn what_is_left_without_a_block_shares_all_chunks_outside_of_it() {
-        let (mut side, memory) = (Side::default(), Memory::default());
+        let (mut side, memory) = (Side::EMPTY, Memory::default());
         let end = RUN_ENTRIES_MAX as i64;
         // Two runs over the same times.
         for at in (0..end).chain(0..end) {
@@ -614,7 +624,7 @@ mod tests {
 
     #[test]
     fn a_prefix_shares_only_runs_that_it_needs() {
-        let (mut side, memory) = (Side::default(), Memory::default());
+        let (mut side, memory) = (Side::EMPTY, Memory::default());
         for i in 0..3 * RUN_ENTRIES_MAX as i64 + 1 {
             side.push(i, 0.0, b"", &memory);
         }
@@ -669,7 +679,7 @@ mod tests {
         fn any_sequence_is_that_of_a_list_and_counts_what_is_there(
             steps in prop::collection::vec(step(), 1..24),
         ) {
-            let (mut side, memory) = (Side::default(), Memory::default());
+            let (mut side, memory) = (Side::EMPTY, Memory::default());
             let mut model = Model::new();
             let (mut prefixes, mut held) = (Vec::new(), Vec::new());
             for step in steps {

@@ -182,7 +182,7 @@ mod tests {
             reads in prop::collection::vec((any::<bool>(), 1..40usize, 0..60i64), 1..12),
         ) {
             let cover = Cover { first: cover.0, last: cover.0 + cover.1 };
-            let (mut side, memory, mut tombstones) = (Side::default(), Memory::default(), Tombstones::default());
+            let (mut side, memory, mut tombstones) = (Side::EMPTY, Memory::default(), Tombstones::default());
             let len = visible.min(entries.len() as u64);
             let mut deletes: Vec<(u64, Cover)> = deletes
                 .into_iter()

@@ -9,7 +9,7 @@
 
 use std::borrow::Cow;
 
-use crate::m3tsz::{Encoder, EncoderOptions};
+use crate::m3tsz::{Decoder, Encoder, EncoderOptions, ValueCoding};
 use crate::sync::Arc;
 
 use super::memory::{Memory, Share};
@@ -18,6 +18,8 @@ use super::window::Window;
 
 /// The most points of one stream.
 pub(crate) const STREAM_POINTS_MAX: u64 = 65_536;
+/// The most points of a stream that rests: to encode these again takes less than to keep it and the next one.
+const RESTING_POINTS_MAX: u64 = 32;
 /// How many bytes of an open stream are frozen at a time.
 const CHUNK_BYTES: usize = 4_096;
 /// A shorter tail is copied, as a chunk of its own would take more.
@@ -27,14 +29,41 @@ const AROUND_CHUNK_BYTES: u64 = 100;
 
 /// A stream that takes points. A clone shares the full chunks.
 #[derive(Clone, Debug)]
-pub(crate) struct OpenStream {
+pub(crate) enum OpenStream {
+    Growing(Growing),
+    /// It was short when the database was closed. With the next point it grows again: a million of them need not be encoded anew before there is one.
+    Resting(Resting),
+}
+
+/// See [`OpenStream`].
+#[derive(Clone, Debug)]
+pub(crate) struct Growing {
     encoder: Encoder,
-    chunks: Vec<Chunk>,
-    chunk_bytes: usize,
-    /// The window that all its points lie in.
-    window: Cover,
+    /// None as long as it is short, as a million streams may be.
+    chunks: Option<Box<Chunks>>,
+    /// The end of the window that all its points lie in.
+    window_last: i64,
+    first: i64,
+}
+
+/// See [`OpenStream`].
+#[derive(Clone, Debug)]
+pub(crate) struct Resting {
     first: i64,
     last: i64,
+    points: u64,
+    /// Finished. Not counted, as a copy of so few takes no more.
+    bytes: Box<[u8]>,
+}
+
+// There may be a million of them.
+const _: () = assert!(size_of::<OpenStream>() <= 152);
+
+/// The bytes of an open stream but for its tail.
+#[derive(Clone, Debug, Default)]
+struct Chunks {
+    list: Vec<Chunk>,
+    bytes: usize,
 }
 
 /// Whole bytes of an open stream that do not change any more.
@@ -58,36 +87,155 @@ pub(crate) struct ClosedStream {
 impl OpenStream {
     /// A stream that begins with this point. `None` if the codec refuses it even as a first point.
     pub(crate) fn begin(window: Cover, at: i64, value: f64, annotation: &[u8]) -> Option<Self> {
+        Growing::begin(window, at, value, annotation).map(OpenStream::Growing)
+    }
+
+    /// One that goes on where this one ends, unless that is too long.
+    pub(crate) fn resting(stream: ClosedStream) -> Result<Self, ClosedStream> {
+        let ClosedStream { first, last, points, bytes } = stream;
+        if points > RESTING_POINTS_MAX {
+            return Err(ClosedStream { first, last, points, bytes });
+        }
+        let bytes = Arc::try_unwrap(bytes).unwrap_or_else(|shared| shared.to_vec());
+        Ok(OpenStream::Resting(Resting { first, last, points, bytes: bytes.into() }))
+    }
+
+    /// Appends a point later than the last one. `false`, and nothing is changed, if it belongs into another stream. `windows` are those that streams lie in. Full
+    /// chunks have shares of `memory`.
+    pub(crate) fn append(
+        &mut self,
+        windows: Window,
+        at: i64,
+        value: f64,
+        annotation: &[u8],
+        memory: &Memory,
+    ) -> bool {
+        if let OpenStream::Resting(stream) = self {
+            match Growing::of(stream, windows.of(stream.first)) {
+                Some(growing) => *self = OpenStream::Growing(growing),
+                // One that does not decode stays as it is, for who reads it to find.
+                None => return false,
+            }
+        }
+        match self {
+            OpenStream::Growing(growing) => growing.append(at, value, annotation, memory),
+            OpenStream::Resting(_) => false,
+        }
+    }
+
+    /// Another one of the same points, which go on apart. Nothing but a few bytes is copied: the tail of this one becomes a chunk, unless it is short.
+    pub(crate) fn share(&mut self, memory: &Memory) -> OpenStream {
+        if let OpenStream::Growing(growing) = self
+            && growing.encoder.buffered_bytes() >= SHARED_BYTES_MIN
+        {
+            growing.freeze_tail(memory);
+        }
+        self.clone()
+    }
+
+    /// The times of its first and its last point.
+    pub(crate) fn cover(&self) -> Cover {
+        match self {
+            OpenStream::Growing(growing) => Cover { first: growing.first, last: growing.last() },
+            OpenStream::Resting(stream) => Cover { first: stream.first, last: stream.last },
+        }
+    }
+
+    pub(crate) fn points(&self) -> u64 {
+        match self {
+            OpenStream::Growing(growing) => growing.encoder.points(),
+            OpenStream::Resting(stream) => stream.points,
+        }
+    }
+
+    /// The bytes of its points.
+    pub(crate) fn bytes(&self) -> usize {
+        match self {
+            OpenStream::Growing(growing) => growing.chunk_bytes() + growing.encoder.buffered_bytes(),
+            OpenStream::Resting(stream) => stream.bytes.len(),
+        }
+    }
+
+    /// The bytes that it takes in memory, the encoder's spare room included.
+    pub(crate) fn allocated_bytes(&self) -> usize {
+        let chunks = match self {
+            OpenStream::Growing(growing) => growing.chunk_bytes(),
+            OpenStream::Resting(_) => 0,
+        };
+        chunks + self.own_bytes()
+    }
+
+    /// Those of them that are not in chunks, which have shares of their own.
+    pub(crate) fn own_bytes(&self) -> usize {
+        match self {
+            OpenStream::Growing(growing) => growing.own_bytes(),
+            OpenStream::Resting(stream) => stream.bytes.len(),
+        }
+    }
+
+    /// The stream so far, finished.
+    pub(crate) fn prefix(&self) -> StreamBytes {
+        match self {
+            OpenStream::Growing(growing) => growing.prefix(),
+            OpenStream::Resting(stream) => StreamBytes { chunks: Vec::new(), tail: stream.bytes.to_vec() },
+        }
+    }
+
+    /// The whole stream, finished, for good.
+    pub(crate) fn close(self) -> ClosedStream {
+        match self {
+            OpenStream::Growing(growing) => growing.close(),
+            OpenStream::Resting(Resting { first, last, points, bytes }) => {
+                ClosedStream { first, last, points, bytes: Arc::new(bytes.into()) }
+            }
+        }
+    }
+}
+
+impl Growing {
+    fn begin(window: Cover, at: i64, value: f64, annotation: &[u8]) -> Option<Self> {
         // M3's streams start at their block's start; one that starts at its own first point is as good and never refused.
         [window.first, at].into_iter().find_map(|start| {
             let mut encoder = Encoder::new(start, EncoderOptions::default());
             encoder.append(at, value, annotation).ok()?;
-            Some(OpenStream { encoder, chunks: Vec::new(), chunk_bytes: 0, window, first: at, last: at })
+            Some(Growing { encoder, chunks: None, window_last: window.last, first: at })
         })
     }
 
-    /// Appends a point later than the last one. `false`, and nothing is changed, if it belongs into another stream. Full chunks have shares of `memory`.
-    pub(crate) fn append(&mut self, at: i64, value: f64, annotation: &[u8], memory: &Memory) -> bool {
-        debug_assert!(at > self.last);
-        if at > self.window.last
+    /// One with the points of this stream, which is short and lies in `window`; `None` if it does not decode.
+    fn of(stream: &Resting, window: Cover) -> Option<Self> {
+        // Too short for chunks, which would count.
+        let memory = Memory::default();
+        let mut decoder = Decoder::new(&stream.bytes, ValueCoding::IntOptimized);
+        let mut growing: Option<Growing> = None;
+        while let Some(point) = decoder.next_point().transpose().ok()? {
+            let (at, value, annotation) = (point.timestamp, point.value, point.annotation);
+            match &mut growing {
+                Some(growing) if at > growing.last() => {
+                    growing.append(at, value, annotation, &memory).then_some(())?;
+                }
+                Some(_) => return None,
+                None => growing = Growing::begin(window, at, value, annotation),
+            }
+        }
+        growing.filter(|growing| {
+            (growing.encoder.points(), growing.first, growing.last())
+                == (stream.points, stream.first, stream.last)
+        })
+    }
+
+    fn append(&mut self, at: i64, value: f64, annotation: &[u8], memory: &Memory) -> bool {
+        debug_assert!(at > self.last());
+        if at > self.window_last
             || self.encoder.points() >= STREAM_POINTS_MAX
             || self.encoder.append(at, value, annotation).is_err()
         {
             return false;
         }
-        self.last = at;
         if self.encoder.buffered_bytes() >= CHUNK_BYTES {
             self.freeze_tail(memory);
         }
         true
-    }
-
-    /// Another one of the same points, which go on apart. Nothing but a few bytes is copied: the tail of this one becomes a chunk, unless it is short.
-    pub(crate) fn share(&mut self, memory: &Memory) -> OpenStream {
-        if self.encoder.buffered_bytes() >= SHARED_BYTES_MIN {
-            self.freeze_tail(memory);
-        }
-        self.clone()
     }
 
     /// Makes the whole bytes of the tail a chunk.
@@ -95,50 +243,38 @@ impl OpenStream {
         let mut bytes = self.encoder.take_complete();
         // Its room is up to twice that, which nobody needs any more.
         bytes.shrink_to_fit();
-        self.chunk_bytes += bytes.len();
+        let chunks = self.chunks.get_or_insert_default();
+        chunks.bytes += bytes.len();
         let share = Arc::new(memory.share(AROUND_CHUNK_BYTES + bytes.len() as u64));
-        self.chunks.push(Chunk { bytes: Arc::new(bytes), share });
+        chunks.list.push(Chunk { bytes: Arc::new(bytes), share });
     }
 
-    /// The times of its first and its last point.
-    pub(crate) fn cover(&self) -> Cover {
-        Cover { first: self.first, last: self.last }
+    /// The time of its last point.
+    fn last(&self) -> i64 {
+        // It has at least one.
+        self.encoder.last_timestamp().unwrap_or(self.first)
     }
 
-    pub(crate) fn points(&self) -> u64 {
-        self.encoder.points()
+    fn own_bytes(&self) -> usize {
+        let chunks = |chunks: &Chunks| size_of::<Chunks>() + chunks.list.capacity() * size_of::<Chunk>();
+        self.chunks.as_deref().map_or(0, chunks) + self.encoder.allocated_bytes()
     }
 
-    /// The bytes of its points.
-    pub(crate) fn bytes(&self) -> usize {
-        self.chunk_bytes + self.encoder.buffered_bytes()
+    fn chunk_bytes(&self) -> usize {
+        self.chunks.as_ref().map_or(0, |chunks| chunks.bytes)
     }
 
-    /// The bytes that it takes in memory, the encoder's spare room included.
-    pub(crate) fn allocated_bytes(&self) -> usize {
-        self.chunk_bytes + self.own_bytes()
-    }
-
-    /// Those of them that are not in chunks, which have shares of their own.
-    pub(crate) fn own_bytes(&self) -> usize {
-        self.chunks.capacity() * size_of::<Chunk>() + self.encoder.allocated_bytes()
-    }
-
-    /// The stream so far, finished.
-    pub(crate) fn prefix(&self) -> StreamBytes {
+    fn prefix(&self) -> StreamBytes {
         let mut tail = Vec::with_capacity(self.encoder.buffered_bytes() + 16);
         self.encoder.finish_into(&mut tail);
-        StreamBytes { chunks: self.chunks.iter().map(|chunk| chunk.bytes.clone()).collect(), tail }
+        let chunks = self.chunks.iter().flat_map(|chunks| &chunks.list);
+        StreamBytes { chunks: chunks.map(|chunk| chunk.bytes.clone()).collect(), tail }
     }
 
-    /// The whole stream, finished, for good.
-    pub(crate) fn close(self) -> ClosedStream {
-        ClosedStream {
-            first: self.first,
-            last: self.last,
-            points: self.points(),
-            bytes: Arc::new(self.prefix().contiguous().into_owned()),
-        }
+    fn close(self) -> ClosedStream {
+        let bytes = self.prefix().contiguous().into_owned();
+        let Growing { encoder, first, .. } = &self;
+        ClosedStream { first: *first, last: self.last(), points: encoder.points(), bytes: Arc::new(bytes) }
     }
 }
 
@@ -234,7 +370,6 @@ impl StreamBytes {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-    use crate::m3tsz::{Decoder, ValueCoding};
     use proptest::prelude::*;
 
     fn decoded(stream: &ClosedStream) -> Vec<(i64, u64)> {

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::checkpoint::{Checkpointer, Salvaged};
+use crate::checkpoint::{Checkpointer, LoadOptions, Salvaged};
 use crate::commitlog::{self, DatabaseId, Examined, LogFolder, LogStart, NotTaken};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::fileset::VolumeName;
+use crate::helpers::Helpers;
 use crate::io::Vfs;
 use crate::mvcc::commit::Core;
 use crate::mvcc::record::{Command, Commands};
@@ -344,7 +345,9 @@ fn read_checkpoint(
         };
         return Ok((Ok(core), nothing));
     };
-    let strict = match Checkpointer::load(disk, dir, id, roots, &mut core, false, &mut |_, _, _| true) {
+    let goes_on = &mut |_, _, _| true;
+    let how = LoadOptions { write: false, helpers: Helpers::NONE, goes_on };
+    let strict = match Checkpointer::load(disk, dir, id, roots, &mut core, how) {
         Ok(_) => Ok(core),
         Err(error @ Error::Corrupt { .. }) => Err(error),
         Err(error) => return Err(error),

@@ -135,7 +135,7 @@ pub(super) fn rebuild<'a>(
         let namespace = namespaces::id(metric.namespace);
         let own_tags = metric.tags.clone().unless_said_by(&metric.id);
         let (number, own_tags) = (MetricId::from(*number), own_tags.as_ref());
-        note(report, restore.metric(number, namespace, &metric.id, own_tags, created, base), dir);
+        note(report, restore.metric(number, namespace, &metric.id, own_tags, created, &base), dir);
     }
     for state in &checkpoint.layers {
         if metrics.contains_key(&state.metric.get()) {

@@ -14,6 +14,8 @@ mod state;
 
 pub(crate) use state::PartitionState;
 
+use std::ops::Deref;
+
 use crate::planted::Planted;
 use crate::sync::{Arc, Mutex, MutexGuard};
 
@@ -41,25 +43,41 @@ struct Counted {
 #[derive(Debug)]
 pub(crate) struct Partition {
     window: Window,
-    closed: Vec<Closed>,
+    closed: ClosedStreams,
     open: Option<OpenStream>,
     /// The latest time that is not out of order; the streams end here.
     newest: Option<i64>,
-    side: Side,
+    /// None as long as no point was late, which is so for nearly all.
+    side: Option<Box<Side>>,
     tombstones: Tombstones,
     marks: Marks,
-    /// The bytes of closed streams.
-    closed_bytes: usize,
     /// For all else that takes memory, save chunks, which have their own.
     share: Share,
 }
 
-/// About what a partition takes without any points: itself (some 450 bytes), and its part of a map, with what an allocator adds. Measured with many that
+// There may be a million of them.
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Counted>() <= 312);
+
+/// About what a partition takes without any points: itself, and its part of a map, with what an allocator adds. Measured with many that
 /// have a point or two (`design/results/soak.md`); late points make such.
-pub(crate) const PARTITION_BYTES: u64 = 560;
+pub(crate) const PARTITION_BYTES: u64 = size_of::<Counted>() as u64 + 48;
 /// What a closed stream takes beside its bytes: its entry in the partition, two counted objects and what the allocator adds. Where each stream has
 /// a point or two, that is nearly all.
 const STREAM_BYTES: u64 = 200;
+
+/// What a side buffer takes before it has an entry: itself, and what the allocator adds.
+const SIDE_BYTES: u64 = size_of::<Side>() as u64 + 16;
+/// That of a partition that no point was late for.
+const NO_SIDE: &Side = &Side::EMPTY;
+
+/// Those of a partition, in order of time. Of most there is none.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::box_collection,
+    reason = "a million partitions have room for a pointer rather than for a list"
+)]
+struct ClosedStreams(Option<Box<Vec<Closed>>>);
 
 #[derive(Clone, Debug)]
 struct Closed {
@@ -76,13 +94,12 @@ impl PartitionRef {
     pub(crate) fn new(window: Window, born: Version, memory: &Memory) -> Self {
         let partition = Partition {
             window,
-            closed: Vec::new(),
+            closed: ClosedStreams::default(),
             open: None,
             newest: None,
-            side: Side::default(),
+            side: None,
             tombstones: Tombstones::default(),
             marks: Marks::default(),
-            closed_bytes: 0,
             share: memory.share(PARTITION_BYTES),
         };
         PartitionRef(Arc::new(Counted { born, partition: Mutex::new(partition) }))
@@ -132,7 +149,7 @@ impl PartitionRef {
             points: lengths.points,
             cover,
             streams: partition.streams_in(*lengths, cover),
-            side: partition.side.prefix(lengths.side, cover),
+            side: partition.side().prefix(lengths.side, cover),
             tombstones: tombstones.clone(),
         })
     }
@@ -149,7 +166,7 @@ impl PartitionRef {
             None => {
                 let open = partition.open.as_ref()?;
                 let Cover { first, last } = open.cover();
-                (partition.closed_points(), first, last, open.points(), open.prefix())
+                (partition.closed.points(), first, last, open.points(), open.prefix())
             }
         };
         let previous_last =
@@ -163,10 +180,11 @@ impl Partition {
     /// Adds a point. It never fails: what no stream takes goes to the side buffer.
     pub(crate) fn append(&mut self, at: i64, value: f64, annotation: &[u8]) {
         if self.newest.is_some_and(|newest| at <= newest) {
-            return self.side.push(at, value, annotation, self.share.memory());
+            return self.push_late(at, value, annotation);
         }
         self.newest = Some(at);
-        if self.open.as_mut().is_some_and(|open| open.append(at, value, annotation, self.share.memory())) {
+        let memory = self.share.memory();
+        if self.open.as_mut().is_some_and(|open| open.append(self.window, at, value, annotation, memory)) {
             return;
         }
         match OpenStream::begin(self.window.of(at), at, value, annotation) {
@@ -175,8 +193,17 @@ impl Partition {
                     self.close(full.close());
                 }
             }
-            None => self.side.push(at, value, annotation, self.share.memory()),
+            None => self.push_late(at, value, annotation),
         }
+    }
+
+    fn push_late(&mut self, at: i64, value: f64, annotation: &[u8]) {
+        let side = self.side.get_or_insert_with(|| Box::new(Side::EMPTY));
+        side.push(at, value, annotation, self.share.memory());
+    }
+
+    fn side(&self) -> &Side {
+        self.side.as_deref().unwrap_or(NO_SIDE)
     }
 
     /// Takes a stream as it is, however long, if its points are newer than all in-order ones. `false`, and nothing is changed, if they
@@ -194,8 +221,7 @@ impl Partition {
     }
 
     fn close(&mut self, stream: ClosedStream) {
-        let before = self.closed_points();
-        self.closed_bytes += stream.bytes.len();
+        let before = self.closed.points();
         let share = Arc::new(self.share.memory().share(STREAM_BYTES + stream.bytes.len() as u64));
         self.closed.push(Closed { before, stream, share });
     }
@@ -204,7 +230,7 @@ impl Partition {
     /// nothing.
     pub(crate) fn delete(&mut self, range: Cover, is_below: bool) {
         let Lengths { points, side } = self.lengths();
-        if is_below || !self.streams_in(self.lengths(), range).is_empty() || self.side.touches(range) {
+        if is_below || !self.streams_in(self.lengths(), range).is_empty() || self.side().touches(range) {
             self.tombstones.add(Tombstone { range, points, side });
         }
     }
@@ -213,7 +239,7 @@ impl Partition {
     fn without(&mut self, block: Cover, version: Version) -> Option<Partition> {
         // A block consists of windows, and a stream lies in one window.
         let goes = |first: i64| block.has(first);
-        let mut closed: Vec<Closed> = Vec::new();
+        let mut closed = ClosedStreams::default();
         let mut before = 0;
         for left in self.closed.iter().filter(|closed| !goes(closed.stream.first)) {
             debug_assert!(!block.has(left.stream.last));
@@ -223,7 +249,8 @@ impl Partition {
         let memory = self.share.memory();
         let stays = self.open.as_mut().filter(|open| !goes(open.cover().first));
         let open = stays.map(|open| open.share(memory));
-        let side = self.side.without(block);
+        let side = self.side.as_ref().map(|side| Box::new(side.without(block)));
+        let side_entries = side.as_ref().map_or(0, |side| side.entries());
         // Of so many in-order points, how many are left.
         let left = |points: u64| {
             let kept = |first: i64, before: u64, len: u64| match goes(first) {
@@ -235,24 +262,22 @@ impl Partition {
                 .iter()
                 .map(|Closed { before, stream, .. }| kept(stream.first, *before, stream.points));
             let open =
-                self.open.iter().map(|open| kept(open.cover().first, self.closed_points(), open.points()));
+                self.open.iter().map(|open| kept(open.cover().first, self.closed.points(), open.points()));
             closed.chain(open).sum()
         };
         let tombstones = self.tombstones.map(|tombstone| {
             let points = left(tombstone.points);
             (!block.contains(tombstone.range)).then_some(Tombstone { points, ..tombstone })
         });
-        if closed.is_empty() && open.is_none() && side.entries() == 0 && tombstones.len() == 0 {
+        if closed.is_empty() && open.is_none() && side_entries == 0 && tombstones.len() == 0 {
             return None;
         }
         let latest = open.as_ref().map(|open| open.cover().last).or_else(|| Some(closed.last()?.stream.last));
         // With side entries their time counts too: a point that is not newer than one of them would be older in the stream.
-        let newest = if side.entries() == 0 { latest } else { self.newest };
-        let closed_bytes = closed.iter().map(|closed| closed.stream.bytes.len()).sum();
+        let newest = if side_entries == 0 { latest } else { self.newest };
         let share = self.share.memory().share(PARTITION_BYTES);
         let (window, marks) = (self.window, Marks::default());
-        let mut rest =
-            Partition { window, closed, open, newest, side, tombstones, marks, closed_bytes, share };
+        let mut rest = Partition { window, closed, open, newest, side, tombstones, marks, share };
         let extent = Extent { lengths: rest.lengths(), tombstones: rest.tombstones.clone() };
         rest.marks.set(version, extent, &LiveVersions::default(), Planted::default());
         rest.share.set(rest.bytes());
@@ -269,7 +294,8 @@ impl Partition {
     /// About what it takes in memory besides what has a share of its own: closed streams, and chunks of the open one and of the side buffer. Constant time.
     fn bytes(&self) -> u64 {
         let open = self.open.as_ref().map_or(0, OpenStream::own_bytes);
-        self.fixed_bytes() + open as u64 + self.side.bytes()
+        let side = self.side.as_ref().map_or(0, |side| SIDE_BYTES + side.bytes());
+        self.fixed_bytes() + open as u64 + side
     }
 
     /// What it takes without any points.
@@ -291,29 +317,27 @@ impl Partition {
         for (times, points, bytes) in closed.chain(open).filter(|(times, ..)| times.overlaps(cover)) {
             found(self.window.of(times.first), points, bytes, times.last);
         }
-        self.side.windows(self.window, cover, found);
+        self.side().windows(self.window, cover, found);
     }
 
     /// What it takes in memory, for statistics.
     pub(crate) fn usage(&self) -> Usage {
         let open = self.open.as_ref().map_or(0, OpenStream::bytes);
+        let closed: usize = self.closed.iter().map(|closed| closed.stream.bytes.len()).sum();
+        let side_entries = self.side().entries();
         Usage {
-            points: self.lengths().points + self.side.entries(),
-            side_entries: self.side.entries(),
+            points: self.lengths().points + side_entries,
+            side_entries,
             tombstones: self.tombstones.len() as u64,
-            stream_bytes: (open + self.closed_bytes) as u64,
+            stream_bytes: (open + closed) as u64,
             marks: self.marks.len() as u64,
         }
     }
 
-    fn closed_points(&self) -> u64 {
-        self.closed.last().map_or(0, |closed| closed.before + closed.stream.points)
-    }
-
     fn lengths(&self) -> Lengths {
         Lengths {
-            points: self.closed_points() + self.open.as_ref().map_or(0, OpenStream::points),
-            side: self.side.len(),
+            points: self.closed.points() + self.open.as_ref().map_or(0, OpenStream::points),
+            side: self.side().len(),
         }
     }
 
@@ -325,12 +349,32 @@ impl Partition {
             .partition_point(|closed| closed.stream.first <= cover.last && closed.before < visible.points);
         if let Some(open) = &self.open
             && end == self.closed.len()
-            && self.closed_points() < visible.points
+            && self.closed.points() < visible.points
             && open.cover().overlaps(cover)
         {
             end += 1;
         }
         begin..end.max(begin)
+    }
+}
+
+impl ClosedStreams {
+    /// How many points they have.
+    fn points(&self) -> u64 {
+        self.last().map_or(0, |closed| closed.before + closed.stream.points)
+    }
+
+    fn push(&mut self, closed: Closed) {
+        // Many have one, and no room for more.
+        self.0.get_or_insert_with(|| Box::new(Vec::with_capacity(1))).push(closed);
+    }
+}
+
+impl Deref for ClosedStreams {
+    type Target = [Closed];
+
+    fn deref(&self) -> &[Closed] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
     }
 }
 

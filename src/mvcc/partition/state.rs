@@ -1,7 +1,9 @@
 //! What a version sees of a partition, as plain data: what a checkpoint writes, and what a partition is made of again.
 //!
 //! It is exact: the same points in order and out of order, the same numbers of side entries, and so tombstones that hide the same. Only where
-//! streams end may differ: one that has grown since is cut, and encoded anew.
+//! streams end may differ: one that has grown since is cut, and encoded anew; a short one goes on when it is back.
+
+use smallvec::SmallVec;
 
 use crate::m3tsz::{DecodeError, Decoder, ValueCoding};
 use crate::planted::Planted;
@@ -15,7 +17,7 @@ use super::super::stream::{ClosedStream, OpenStream};
 use super::super::tombstones::{Tombstone, Tombstones};
 use super::super::transaction::Version;
 use super::super::window::Window;
-use super::{Closed, Counted, PARTITION_BYTES, Partition, PartitionRef};
+use super::{Closed, ClosedStreams, Counted, PARTITION_BYTES, Partition, PartitionRef};
 
 /// Nobody ever writes so many side entries, and the next ones have numbers too.
 const SIDE_LEN_MAX: u64 = u64::MAX >> 1;
@@ -25,7 +27,7 @@ const SIDE_LEN_MAX: u64 = u64::MAX >> 1;
 pub(crate) struct PartitionState {
     pub(crate) born: Version,
     /// In order, none empty.
-    pub(crate) streams: Vec<ClosedStream>,
+    pub(crate) streams: SmallVec<[ClosedStream; 1]>,
     /// The number of the next side entry.
     pub(crate) side_len: u64,
     /// In the order of their numbers, which are below `side_len`.
@@ -55,10 +57,10 @@ impl PartitionRef {
             .map(|(stream, points)| (stream.clone(), points))
             .collect();
         let open = (left > 0).then(|| partition.open.clone()).flatten();
-        let side = partition.side.prefix(lengths.side, Cover::ALL);
+        let side = partition.side().prefix(lengths.side, Cover::ALL);
         drop(partition);
 
-        let mut streams = Vec::with_capacity(visible.len() + 1);
+        let mut streams = SmallVec::new();
         let open = open.map(|open| (open.close(), left));
         for (stream, points) in visible.into_iter().chain(open) {
             match stream.points == points {
@@ -86,22 +88,26 @@ impl PartitionRef {
         memory: &Memory,
     ) -> Result<PartitionRef, &'static str> {
         state.check(window)?;
-        let PartitionState { born, streams, side_len, side, tombstones } = state;
+        let PartitionState { born, mut streams, side_len, side, tombstones } = state;
         let mut partition = Partition {
             window,
-            closed: Vec::with_capacity(streams.len()),
+            closed: ClosedStreams::default(),
             open: None,
             // A side entry beats the stream: a point of its time that is written later must not go there.
             newest: streams
                 .last()
                 .map(|stream| stream.last)
                 .max(side.iter().map(|(entry, _)| entry.at).max()),
-            side: Side::restored(side_len, &side, memory),
+            side: (side_len > 0).then(|| Box::new(Side::restored(side_len, &side, memory))),
             tombstones: Tombstones::of(&tombstones),
             marks: Default::default(),
-            closed_bytes: 0,
             share: memory.share(PARTITION_BYTES),
         };
+        match streams.pop().map(OpenStream::resting) {
+            Some(Ok(resting)) => partition.open = Some(resting),
+            Some(Err(long)) => streams.push(long),
+            None => {}
+        }
         streams.into_iter().for_each(|stream| partition.close(stream));
         partition.mark(version, &LiveVersions::default(), Planted::default());
         Ok(PartitionRef(Arc::new(Counted { born, partition: Mutex::new(partition) })))
@@ -143,7 +149,7 @@ fn cut(
     stream: &ClosedStream,
     points: u64,
     window: Window,
-    streams: &mut Vec<ClosedStream>,
+    streams: &mut SmallVec<[ClosedStream; 1]>,
 ) -> Result<(), DecodeError> {
     let mut decoder = Decoder::new(&stream.bytes, ValueCoding::IntOptimized);
     // They are for a file, and counted for nobody.
@@ -152,7 +158,7 @@ fn cut(
     for _ in 0..points {
         let Some(point) = decoder.next_point().transpose()? else { break };
         let (at, value, annotation) = (point.timestamp, point.value, point.annotation);
-        if open.as_mut().is_some_and(|open| open.append(at, value, annotation, &memory)) {
+        if open.as_mut().is_some_and(|open| open.append(window, at, value, annotation, &memory)) {
             continue;
         }
         let next = OpenStream::begin(window.of(at), at, value, annotation);
