@@ -382,7 +382,7 @@ impl Database {
     }
 
     /// As [`Database::seal`], for a scope. `progress` is told before each block, and may end it there: then what was sealed stays sealed. It must
-    /// not seal itself.
+    /// not seal, refresh, write a checkpoint, back up or close itself: these wait for this seal.
     ///
     /// # Errors
     /// [`Error::ForeignNamespace`](crate::Error::ForeignNamespace), and those of [`Database::seal`].
@@ -450,7 +450,7 @@ impl Database {
         Ok(CloseReport { live_snapshots })
     }
 
-    pub(crate) fn engine(&self) -> &Engine {
+    pub(crate) fn engine(&self) -> &Arc<Engine> {
         &self.0.engine
     }
 }

@@ -283,6 +283,16 @@ impl Error {
         )
     }
 
+    /// Whether it is about one block only, so that others may be sealed all the same: not if all would fail by it.
+    pub(crate) fn is_of_one_block(&self) -> bool {
+        use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        let of_disk = |kind| matches!(kind, StorageFull | QuotaExceeded | ReadOnlyFilesystem);
+        match self {
+            Error::Io { source, .. } => !of_disk(source.kind()),
+            other => other.is_of_data(),
+        }
+    }
+
     /// The kind of the operating system's error behind this one, if there is one.
     pub fn io_kind(&self) -> Option<io::ErrorKind> {
         match self {

@@ -342,6 +342,42 @@ fn memory_that_a_snapshot_keeps_is_not_sealed_again_and_again() {
 }
 
 #[test]
+fn sealing_what_snapshots_hold_does_not_take_memory_without_end() {
+    let db = options().workers(0).open_on(Arc::new(MemoryDisk::default()), "/db").expect("it opens");
+    let metrics: Vec<_> = (0..1_500).map(|name| db.metric(format!("m{name}")).expect("valid")).collect();
+    let (mut snapshots, mut most, mut refused) = (Vec::new(), 0, 0);
+    // In order, an hour further with each row, so that there is always a block that the clock has left.
+    for row in 0..2_000u64 {
+        let at = Timestamp::from_secs(1_700_000_000) + Duration::from_secs(row * 3_600);
+        let mut txn = db.begin_write();
+        for metric in &metrics {
+            txn.append(metric, at, row as f64).expect("staged");
+        }
+        match txn.commit() {
+            Ok(_) => {}
+            Err(Error::MemoryLimit { oldest_snapshot, .. }) => {
+                assert!(oldest_snapshot.is_some());
+                refused += 1;
+            }
+            Err(error) => panic!("{error}"),
+        }
+        if row % 5 == 0 && snapshots.len() < 30 {
+            snapshots.push(db.snapshot());
+        }
+        db.maintain(at).expect("it seals");
+        most = most.max(db.stats().memory_bytes);
+        if refused == 20 {
+            break;
+        }
+    }
+    assert!(refused == 20, "it is refused as long as snapshots hold it: {refused}");
+    assert!(most <= LIMIT / 10 * 11 + (LIMIT >> 4), "{most} bytes of {LIMIT}");
+    snapshots.clear();
+    db.maintain(Timestamp::from_secs(1_800_000_000)).expect("it seals");
+    assert!(db.stats().memory_bytes < LIMIT, "{}", db.stats().memory_bytes);
+}
+
+#[test]
 fn what_is_around_a_stream_counts() {
     let db = options().open_in_memory().expect("it opens");
     let metric = db.metric("m").expect("valid");

@@ -242,6 +242,18 @@ fn a_damaged_block_is_not_refreshed_and_other_blocks_are() {
         let before = db.snapshot().at_or_before(&metric, time(1)).expect("sound").expect("it is there");
         assert_eq!(before.value, value(number, 1));
     }
+    // However often it is tried, and by whomever, there are not more partitions for that, one over the other.
+    let before = db.stats().memory_bytes;
+    for attempt in 0..500 {
+        late(&db, 1);
+        let refused = match attempt % 2 {
+            0 => db.seal(..).map(drop),
+            _ => db.refresh(..).map(drop),
+        };
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+    }
+    let (after, late_bytes) = (db.stats().memory_bytes, 500 * METRICS.len() as u64 * 24);
+    assert!(after < before + 2 * late_bytes, "{before} bytes, then {after}");
     // Deleted as a whole, it can be written again.
     for id in METRICS {
         let mut txn = db.begin_write();

@@ -38,8 +38,19 @@ pub(super) struct Pressure {
 struct Next {
     /// Not before this time, if it is set.
     at: Option<Timestamp>,
-    /// What was in memory when the last look found nothing worth sealing, and the oldest version that was held: not while that is so.
-    stuck: Option<(u64, Option<Version>)>,
+    /// Why not while all is as it was.
+    stuck: Option<Stuck>,
+}
+
+/// Sealing for room was of no use.
+#[derive(Clone, Copy, Debug)]
+struct Stuck {
+    /// So much was in memory.
+    used: u64,
+    /// The oldest version that was held.
+    held: Option<Version>,
+    /// Whether there was something to seal, and snapshots held that.
+    is_held_up: bool,
 }
 
 impl Engine {
@@ -92,24 +103,43 @@ impl Engine {
             return;
         }
         let next = self.pressure.next.lock();
-        let is_stuck = next.stuck.is_some_and(|(then, held)| {
-            used.abs_diff(then) < self.worth_sealing() && held == self.core.oldest_held_at_publication()
-        });
-        if !is_stuck && !self.pressure.asked.swap(true, Ordering::Relaxed) {
+        if !next.stuck.is_some_and(|stuck| self.is_stuck(stuck, used))
+            && !self.pressure.asked.swap(true, Ordering::Relaxed)
+        {
             self.upkeep_timer.ask(Due { upkeep: Some(next.at.unwrap_or(Timestamp::MIN)), ..Due::default() });
         }
     }
 
     /// The background begins to look: asking it is of no use now.
-    pub(super) fn begin_look(&self) {
+    pub(super) fn begin_look(&self, is_held_up: bool) {
         let mut next = self.pressure.next.lock();
-        next.stuck = None;
+        if !is_held_up {
+            next.stuck = None;
+        }
+        drop(next);
         self.pressure.asked.store(true, Ordering::Relaxed);
     }
 
-    /// The background found nothing worth sealing, though so much is in memory.
-    pub(super) fn nothing_to_seal(&self, used: u64) {
-        self.pressure.next.lock().stuck = Some((used, self.core.oldest_held_at_publication()));
+    /// Whether there is more in memory than may be and nothing has changed since sealing freed nothing, as snapshots hold it: to seal more would only have
+    /// copies made.
+    pub(super) fn is_held_up(&self) -> bool {
+        let used = self.core.memory().bytes();
+        let stuck = self.pressure.next.lock().stuck.filter(|stuck| stuck.is_held_up);
+        used > self.settings().memory_max && stuck.is_some_and(|stuck| self.is_stuck(stuck, used))
+    }
+
+    /// Whether all is as it was when the last look was of no use.
+    fn is_stuck(&self, Stuck { used: then, held, is_held_up }: Stuck, used: u64) -> bool {
+        used.abs_diff(then) < self.worth_sealing()
+            && held == self.core.oldest_held_at_publication()
+            // With so much in memory nothing is published any more that would tell that it is not held.
+            && (!is_held_up || self.core.oldest_held().is_some())
+    }
+
+    /// The background found nothing worth sealing though so much is in memory or, if `is_held_up`, freed nothing by it.
+    pub(super) fn nothing_to_seal(&self, used: u64, is_held_up: bool) {
+        let held = self.core.oldest_held_at_publication();
+        self.pressure.next.lock().stuck = Some(Stuck { used, held, is_held_up });
     }
 
     /// The background has looked, and is not to be asked again before this time.
@@ -251,7 +281,7 @@ mod tests {
         let engine = db.engine();
         let due = |second| engine.upkeep_timer.take(Timestamp::from_secs(second)).upkeep;
         for second in [0, 100, 200, 300] {
-            engine.begin_look();
+            engine.begin_look(false);
             engine.look_failed(Timestamp::from_secs(second), "planted".to_owned());
             engine.ask_for_room(u64::MAX);
             assert_eq!(due(second), None);
@@ -268,8 +298,8 @@ mod tests {
             engine.upkeep_timer.take(Timestamp::MAX).upkeep.is_some()
         };
         let look = |used| {
-            engine.begin_look();
-            engine.nothing_to_seal(used);
+            engine.begin_look(false);
+            engine.nothing_to_seal(used, false);
             engine.looked_after(Timestamp::EPOCH);
         };
         let (used, worth) = (engine.settings().memory_max, engine.worth_sealing());

@@ -33,8 +33,34 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(600);
 /// Between two looks that commits asked for is at least so long.
 const PRESSED_PAUSE: Duration = Duration::from_millis(50);
+/// What freed less than such a part of what it was to freed nothing.
+const FREED_PART: u64 = 4;
 /// So many blocks that together are just worth sealing are small.
 const SMALL_BLOCKS: u64 = 16;
+
+/// How blocks are sealed.
+struct Sealing<'p> {
+    until: Until,
+    progress: Progress<'p>,
+}
+
+/// When sealing ends before all of it is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Until {
+    Done,
+    /// When there is more in memory than may be, and sealing frees nothing.
+    HeldUp,
+}
+
+impl Until {
+    /// Whether it ends after blocks that freed so much of so much that was in memory of them. What snapshots hold is not freed, and has copies of its
+    /// partitions made besides. (Who waits to write holds some, too, and lets go of it soon: so little says nothing.)
+    fn is_reached(self, engine: &Engine, freed: u64, of: u64) -> bool {
+        let is_over = || engine.core.memory().bytes() > engine.settings().memory_max;
+        let is_held = || engine.core.oldest_held().is_some();
+        self == Until::HeldUp && freed < of / FREED_PART && is_over() && is_held()
+    }
+}
 
 /// Told before each block that is sealed; says whether to go on.
 pub(crate) type Progress<'p> = &'p mut dyn FnMut(&SealProgress) -> ControlFlow<()>;
@@ -79,7 +105,8 @@ impl Engine {
     pub(crate) fn seal(engine: &Arc<Self>, scope: &SealScope, progress: Progress<'_>) -> Result<SealReport> {
         engine.check_scope(scope)?;
         let wanted = |in_memory: &InMemory, _| scope.has(&in_memory.block.namespace, in_memory.block.cover);
-        Engine::seal_where(engine, engine.now(), wanted, &[], progress)
+        let on_demand = Sealing { until: Until::Done, progress };
+        Engine::seal_where(engine, engine.now(), wanted, |_| Ok(Vec::new()), on_demand)
     }
 
     /// Writes sealed blocks of a scope anew: those with something in memory, those with metrics that are gone, and those whose supplement is damaged.
@@ -92,12 +119,11 @@ impl Engine {
         progress: Progress<'_>,
     ) -> Result<SealReport> {
         engine.check_scope(scope)?;
-        let stale = engine.stale(scope)?;
         let wanted = |in_memory: &InMemory, _| {
-            let block = &in_memory.block;
-            in_memory.is_sealed && scope.has(&block.namespace, block.cover) && !stale.contains(block)
+            in_memory.is_sealed && scope.has(&in_memory.block.namespace, in_memory.block.cover)
         };
-        Engine::seal_where(engine, engine.now(), wanted, &stale, progress)
+        let on_demand = Sealing { until: Until::Done, progress };
+        Engine::seal_where(engine, engine.now(), wanted, |_| engine.stale(scope), on_demand)
     }
 
     fn check_scope(&self, scope: &SealScope) -> Result<()> {
@@ -111,12 +137,17 @@ impl Engine {
 
     /// Does what is due, as far as it goes, and asks for the next look. The waits between looks begin when this one has ended.
     pub(super) fn look_after(engine: &Arc<Self>, now: impl Fn() -> Timestamp) -> Result<()> {
-        engine.begin_look();
-        engine.core.forget_names();
-        let work = || Engine::seal_due(engine, now());
-        let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-            engine.look_failed(now(), panic_message(&*panic));
-            resume_unwind(panic)
+        let is_held_up = engine.is_held_up();
+        engine.begin_look(is_held_up);
+        let told = |work: &dyn Fn() -> Result<()>| {
+            catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+                engine.look_failed(now(), panic_message(&*panic));
+                resume_unwind(panic)
+            })
+        };
+        let done = told(&|| {
+            engine.core.forget_names();
+            if is_held_up { Ok(()) } else { Engine::seal_due(engine, now()) }
         });
         let after = now();
         match &done {
@@ -129,7 +160,7 @@ impl Engine {
             }
             Err(error) => engine.look_failed(after, error.to_string()),
         }
-        done.and(Engine::checkpoint_if_due(engine, now()))
+        done.and(told(&|| Engine::checkpoint_if_due(engine, now())))
     }
 
     /// Notes that a look failed, and asks for another: each time later, but soon if commits need room.
@@ -146,20 +177,29 @@ impl Engine {
     /// Seals the blocks that the clock has left, and refreshes others until what is in memory over sealed blocks is little.
     fn seal_due(engine: &Arc<Self>, now: Timestamp) -> Result<()> {
         let is_left = |in_memory: &InMemory, left| !in_memory.is_sealed && in_memory.block.cover.last < left;
-        let progress: Progress<'_> = &mut |_| ControlFlow::Continue(());
+        let mut go_on = |_: &SealProgress| ControlFlow::Continue(());
+        let until = Until::HeldUp;
         // A block that fails keeps none of the others from being sealed.
-        let left = Engine::seal_where(engine, now, is_left, &[], progress);
-        let room = Engine::make_room(engine, now, progress);
-        let mut others = engine.most_late_blocks();
-        others.extend(engine.left_frozen());
-        others.extend(engine.mostly_gone());
-        let others = Engine::seal_where(engine, now, |_, _| false, &others, progress);
+        let sealing = Sealing { until, progress: &mut go_on };
+        let left = Engine::seal_where(engine, now, is_left, |_| Ok(Vec::new()), sealing);
+        let room = Engine::make_room(engine, now);
+        if engine.is_held_up() {
+            return left.map(drop).and(room);
+        }
+        let others = |survey: &Survey| {
+            let transaction = engine.core.load();
+            let mut others = engine.most_late_blocks(survey);
+            others.extend(engine.left_frozen(&transaction, survey));
+            others.extend(engine.mostly_gone(&transaction));
+            Ok(others)
+        };
+        let sealing = Sealing { until, progress: &mut go_on };
+        let others = Engine::seal_where(engine, now, |_, _| false, others, sealing);
         left.and(room).and(others).map(drop)
     }
 
     /// The sealed blocks with the most late writes and deletes, if there are too many of these: enough to leave half of what may be.
-    fn most_late_blocks(&self) -> Vec<Block> {
-        let survey = Survey::new(&self.core, &self.core.load());
+    fn most_late_blocks(&self, survey: &Survey) -> Vec<Block> {
         let mut late: Vec<&InMemory> = survey.blocks().filter(|in_memory| in_memory.is_sealed).collect();
         let mut bytes: u64 = late.iter().map(|late| late.bytes).sum();
         let enough = match bytes > self.settings().refresh_bytes {
@@ -177,13 +217,11 @@ impl Engine {
 
     /// Blocks that are frozen of which there is nothing, neither in memory nor in a volume, as the metrics were dropped after a seal had failed. Nothing else
     /// asks for them, and as long as a freeze is noted, lanes remember each metric that is made.
-    fn left_frozen(&self) -> Vec<Block> {
+    fn left_frozen(&self, transaction: &Transaction, survey: &Survey) -> Vec<Block> {
         let freezes = self.core.freezes();
         if freezes.is_empty() {
             return Vec::new();
         }
-        let transaction = self.core.load();
-        let survey = Survey::new(&self.core, &transaction);
         let in_memory = survey.blocks().map(|in_memory| {
             let Block { namespace, shard, cover, .. } = &in_memory.block;
             (namespace.id(), *shard, *cover)
@@ -207,13 +245,15 @@ impl Engine {
 
     /// Seals blocks early, oldest first, if too much is in memory: until it is half of what may be. Small blocks come after all others, and neither
     /// are sealed if it frees little: when old snapshots hold the rest, each commit would else have whole volumes written anew.
-    fn make_room(engine: &Arc<Self>, now: Timestamp, progress: Progress<'_>) -> Result<()> {
+    fn make_room(engine: &Arc<Self>, now: Timestamp) -> Result<()> {
         let used = engine.core.memory().bytes();
-        if used <= engine.pressed_from() || engine.core.volumes().is_none() {
+        if used <= engine.pressed_from() || engine.core.volumes().is_none() || engine.is_held_up() {
             return Ok(());
         }
         let survey = Survey::new(&engine.core, &engine.core.load());
-        let mut oldest: Vec<&InMemory> = survey.blocks().collect();
+        let damaged = engine.upkeep.unfinished.lock().damaged();
+        let is_sound = |in_memory: &&InMemory| damaged.iter().all(|block| !block.contains(&in_memory.block));
+        let mut oldest: Vec<&InMemory> = survey.blocks().filter(is_sound).collect();
         oldest.sort_by_key(|in_memory| in_memory.block.cover.first);
         let (small, large): (Vec<&InMemory>, Vec<&InMemory>) =
             oldest.into_iter().partition(|in_memory| in_memory.bytes < engine.worth_sealing() / SMALL_BLOCKS);
@@ -232,21 +272,22 @@ impl Engine {
             }
         }
         if chosen.is_empty() {
-            engine.nothing_to_seal(used);
+            engine.nothing_to_seal(used, false);
             return Ok(());
         }
         let is_chosen = |in_memory: &InMemory, _| chosen.contains(&in_memory.block.key());
-        Engine::seal_where(engine, now, is_chosen, &[], progress).map(drop)
+        let sealing = Sealing { until: Until::HeldUp, progress: &mut |_| ControlFlow::Continue(()) };
+        Engine::seal_where(engine, now, is_chosen, |_| Ok(Vec::new()), sealing).map(drop)
     }
 
-    /// Seals the blocks that `wanted` accepts, and others. It is told until when time has surely gone on: the clock, or the latest point if that
-    /// is earlier, less what may come late.
+    /// Seals the blocks that `wanted` accepts, and others. `wanted` is told until when time has surely gone on: the clock, or the latest point if that
+    /// is earlier, less what may come late. Both choose when nobody else seals any more: what is chosen before may be a part of a block by then.
     fn seal_where(
         engine: &Arc<Self>,
         clock: Timestamp,
         wanted: impl Fn(&InMemory, i64) -> bool,
-        others: &[Block],
-        progress: Progress<'_>,
+        others: impl FnOnce(&Survey) -> Result<Vec<Block>>,
+        Sealing { until, progress }: Sealing<'_>,
     ) -> Result<SealReport> {
         let Some(store) = engine.core.volumes() else { return Ok(SealReport::default()) };
         let started = Instant::now();
@@ -258,17 +299,25 @@ impl Engine {
         let transaction = engine.core.load();
         let survey = Survey::new(&engine.core, &transaction);
         let left = engine.left(clock, &survey);
+        let others = others(&survey)?;
         let targets = survey.targets(&transaction, left, |in_memory| wanted(in_memory, left));
         drop(transaction);
         let mut seen = BTreeSet::new();
         let targets: Vec<&Block> =
-            targets.iter().chain(others).filter(|block| seen.insert(block.key())).collect();
+            targets.iter().chain(&others).filter(|block| seen.insert(block.key())).collect();
         let blocks = targets.len() as u64;
+        // So much had been freed when it was last looked at, and so much was in memory of what was sealed since.
+        let (mut freed_before, mut of) = (engine.core.memory().freed(), 0);
         let mut failed = given_up.err();
         for block in targets {
             if engine.upkeep_timer.is_stopped() || progress(&report.before(block, blocks)).is_break() {
                 report.left = blocks - report.blocks;
                 break;
+            }
+            // By now it may be a part of one that was sealed before it.
+            if !block.is_one(&engine.core.load()) {
+                report.left += 1;
+                continue;
             }
             let snapshot = || Snapshot::new(engine.clone());
             match seal::seal(&engine.core, store, block, snapshot, &mut unfinished) {
@@ -277,13 +326,25 @@ impl Engine {
                     report.add(written);
                 }
                 Err(error) => {
-                    let concerns_others = !error.is_of_data();
+                    let concerns_others = !error.is_of_one_block();
                     failed.get_or_insert(error);
                     if concerns_others {
                         break;
                     }
+                    continue;
                 }
             }
+            of += survey.bytes_in(block);
+            if of < engine.worth_sealing() / 2 {
+                continue;
+            }
+            let freed = engine.core.memory().freed();
+            if until.is_reached(engine, freed - freed_before, of) {
+                engine.nothing_to_seal(engine.core.memory().bytes(), true);
+                report.left = blocks - report.blocks;
+                break;
+            }
+            (freed_before, of) = (freed, 0);
         }
         let removed = engine.remove_superseded();
         drop(unfinished);
@@ -339,14 +400,17 @@ impl Engine {
 
     /// The sealed blocks at least half of whose metrics do not name them any more, as they were dropped or their points deleted: written anew, they
     /// take what is left, and nothing if that is nothing. Of volumes whose metrics nobody counted yet one is counted at each look.
-    fn mostly_gone(&self) -> Vec<Block> {
-        let transaction = self.core.load();
+    fn mostly_gone(&self, transaction: &Transaction) -> Vec<Block> {
         let volumes = || transaction.volumes.iter();
-        let uncounted = volumes().find(|volume| volume.is_uncounted());
+        let is_half_gone =
+            |volume: &SealedVolume| volume.is_half_gone(|metric| names(transaction, metric, volume));
+        // One that cannot be read keeps none of the others from being counted.
+        let mut uncounted = volumes().filter(|volume| volume.is_uncounted());
+        let counted = uncounted.find(|volume| is_half_gone(volume).is_ok());
         let mut blocks = Vec::new();
-        for volume in uncounted.into_iter().chain(volumes().filter(|volume| volume.may_be_half_gone())) {
+        for volume in counted.into_iter().chain(volumes().filter(|volume| volume.may_be_half_gone())) {
             // Damage of its table is for `verify` to tell, and for who refreshes it on demand.
-            let is_half_gone = volume.is_half_gone(|metric| names(&transaction, metric, volume));
+            let is_half_gone = is_half_gone(volume);
             let &BlockVolume { shard, cover, width_ns, namespace, .. } = volume.block();
             if is_half_gone.unwrap_or(false)
                 && let Some(namespace) = self.core.names.namespace_by_id(namespace)
@@ -398,5 +462,40 @@ impl SealReport {
         self.metrics += written.metrics;
         self.points += written.points;
         self.stream_bytes += written.stream_bytes;
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::io::SimulatedDisk;
+    use crate::options::Options;
+
+    #[test]
+    fn a_block_that_became_a_part_of_another_is_not_sealed() {
+        let options = Options::new().workers(0).shards(1);
+        let db = options.open_on(std::sync::Arc::new(SimulatedDisk::new(1)), "/db").expect("opens");
+        let metric = db.metric("m").expect("a name");
+        let first = Timestamp::from_secs(1_700_006_400);
+        let later = first + Duration::from_secs(10 * 86_400);
+        for hour in 0..10 {
+            db.append(&metric, first + Duration::from_secs(hour * 3_600), 1.0).expect("commits");
+        }
+        let engine = db.engine();
+        let chosen =
+            Survey::new(&engine.core, &engine.core.load()).blocks().next().expect("one").block.clone();
+        // So that the clock has left the day.
+        db.append(&metric, later, 2.0).expect("commits");
+        db.seal(..).expect("seals");
+        let wide =
+            |transaction: &Transaction| transaction.volumes.iter().next().expect("one").block().width_ns;
+        assert!(wide(&engine.core.load()) > chosen.width_ns);
+
+        let mut go_on = |_: &SealProgress| ControlFlow::Continue(());
+        let sealing = Sealing { until: Until::Done, progress: &mut go_on };
+        let others = |_: &Survey| Ok(vec![chosen.clone()]);
+        let report = Engine::seal_where(engine, first, |_, _| false, others, sealing).expect("nothing to do");
+        assert_eq!((report.blocks, report.left), (0, 1));
+        assert_eq!(db.snapshot().range(&metric, ..later).filter(Result::is_ok).count(), 10);
     }
 }

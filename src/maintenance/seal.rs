@@ -10,7 +10,7 @@ use crate::fileset::{MetricStream, Statistics, VolumeWriter, encode_tags};
 use crate::m3tsz::{Encoder, EncoderOptions};
 use crate::mvcc::commit::{Core, HeldBySeal};
 use crate::mvcc::partition_map::{Cover, PartitionMap};
-use crate::mvcc::transaction::Version;
+use crate::mvcc::transaction::{Transaction, Version};
 use crate::names::{Metric, Namespace, NamespaceId};
 use crate::planted::Bug;
 use crate::query::{Block as Columns, Blocks};
@@ -32,6 +32,21 @@ impl Block {
     pub(crate) fn key(&self) -> (NamespaceId, u32, i64) {
         (self.namespace.id(), self.shard, self.cover.first)
     }
+
+    /// Whether all of the other one is in this one.
+    pub(crate) fn contains(&self, other: &Block) -> bool {
+        (&self.namespace, self.shard) == (&other.namespace, other.shard) && self.cover.contains(other.cover)
+    }
+
+    /// Whether a volume of it can be installed: no volume has some of its times and others too.
+    pub(crate) fn is_one(&self, transaction: &Transaction) -> bool {
+        let cuts = |volume: &BlockVolume| {
+            (volume.namespace, volume.shard) == (self.namespace.id(), self.shard)
+                && volume.cover.overlaps(self.cover)
+                && !self.cover.contains(volume.cover)
+        };
+        !transaction.volumes.iter().any(|volume| cuts(volume.block()))
+    }
 }
 
 /// What a volume was made of.
@@ -48,6 +63,8 @@ pub(crate) struct Unfinished {
     /// Blocks that are frozen and have no volume for that, since there was no space, say. The next attempt takes the same freeze: with
     /// another one, whatever is written in between would have got one more partition for each attempt.
     frozen: Vec<(Block, Version)>,
+    /// Blocks of which something was damaged when they were to be sealed: that is looked for before they are frozen again.
+    damaged: Vec<Block>,
     /// Volumes that are complete, and in the place of what they hold for some metrics only; with how many metrics there were.
     installs: Vec<(BlockVolume, u32)>,
 }
@@ -56,6 +73,11 @@ impl Unfinished {
     /// Whether no volume is installed for some metrics only.
     pub(crate) fn is_installed(&self) -> bool {
         self.installs.is_empty()
+    }
+
+    /// Blocks that could not be sealed, as something of them is damaged.
+    pub(crate) fn damaged(&self) -> Vec<Block> {
+        self.damaged.clone()
     }
 
     /// Has installs gone on with that an earlier session began. Before any seal.
@@ -102,12 +124,19 @@ pub(crate) fn seal(
             }
         })
     };
-    let snapshot = || {
+    let held = || {
         let snapshot = snapshot();
         let version = snapshot.version();
         (snapshot, core.held_by_seal(version))
     };
-    seal_with(core, block, snapshot, write, unfinished)
+    if unfinished.damaged.contains(block) {
+        // Each freeze has metrics that are written meanwhile get one more partition, which only an install would take away.
+        let (snapshot, _held) = held();
+        let version = snapshot.version();
+        streams(core, block, &snapshot, version, |_, _, _| Ok(()))?;
+        unfinished.damaged.retain(|damaged| damaged != block);
+    }
+    seal_with(core, block, held, write, unfinished)
 }
 
 /// As [`seal`], wherever volumes lie: `write` makes one from a snapshot.
@@ -138,6 +167,7 @@ pub(crate) fn seal_with<S>(
         // What is damaged may have been deleted when it is tried again, and that comes after this freeze.
         if error.is_of_data() {
             unfinished.thaw(namespace, *shard, *cover);
+            unfinished.damaged.push(block.clone());
         }
     })?;
     drop(snapshot);
@@ -171,6 +201,36 @@ fn write(
 ) -> Result<Written> {
     let mut writer = None;
     let mut written = Written::default();
+    streams(core, block, snapshot, volume.freeze, |metric, statistics, stream| {
+        let tags: Vec<(&[u8], &[u8])> = metric.tags().collect();
+        // Tags that M3 has no form for stay in the dictionary only.
+        let tags = encode_tags(&tags).unwrap_or_default();
+        let metric_stream = MetricStream { id: metric.name(), tags: &tags, stream };
+        let writer = match &mut writer {
+            Some(writer) => writer,
+            None => writer.insert(store.create(volume, &block.namespace)?),
+        };
+        writer.append_numbered(metric_stream, metric.id(), statistics)?;
+        written.metrics += 1;
+        written.points += u64::from(statistics.points());
+        written.stream_bytes += stream.len() as u64;
+        Ok(())
+    })?;
+    if core.planted.has(Bug::InstallBeforeVolume) && writer.is_some() {
+        core.install(*volume, core.names.metrics())?;
+    }
+    writer.map_or(Ok(()), VolumeWriter::finish)?;
+    Ok(written)
+}
+
+/// Visits all that a snapshot has of a block as it was when it was frozen: for each metric with points one stream.
+fn streams(
+    core: &Core,
+    block: &Block,
+    snapshot: &Snapshot,
+    freeze: Version,
+    mut visit: impl FnMut(&Metric, &Statistics, &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut stream = Vec::new();
     let group = (block.namespace.id(), block.shard);
     for (id, map) in snapshot.transaction().metrics.iter() {
@@ -190,31 +250,16 @@ fn write(
                 None => continue,
             },
             Content::Mixed => {
-                let blocks = Blocks::frozen(snapshot.clone(), &metric, block.cover, volume.freeze);
+                let blocks = Blocks::frozen(snapshot.clone(), &metric, block.cover, freeze);
                 encode(&metric, block.cover, blocks, &mut stream)?
             }
         };
         if statistics.points() == 0 {
             continue;
         }
-        let tags: Vec<(&[u8], &[u8])> = metric.tags().collect();
-        // Tags that M3 has no form for stay in the dictionary only.
-        let tags = encode_tags(&tags).unwrap_or_default();
-        let metric_stream = MetricStream { id: metric.name(), tags: &tags, stream: &stream };
-        let writer = match &mut writer {
-            Some(writer) => writer,
-            None => writer.insert(store.create(volume, &block.namespace)?),
-        };
-        writer.append_numbered(metric_stream, metric.id(), &statistics)?;
-        written.metrics += 1;
-        written.points += u64::from(statistics.points());
-        written.stream_bytes += stream.len() as u64;
+        visit(&metric, &statistics, &stream)?;
     }
-    if core.planted.has(Bug::InstallBeforeVolume) && writer.is_some() {
-        core.install(*volume, core.names.metrics())?;
-    }
-    writer.map_or(Ok(()), VolumeWriter::finish)?;
-    Ok(written)
+    Ok(())
 }
 
 /// What a map has of a block.

@@ -88,6 +88,11 @@ impl Survey {
         in_memory.bytes += bytes;
     }
 
+    /// About how many bytes are in memory of a block, which may consist of several of those.
+    pub(crate) fn bytes_in(&self, block: &Block) -> u64 {
+        self.blocks().filter(|found| block.contains(&found.block)).map(|found| found.bytes).sum()
+    }
+
     /// All blocks with something in memory, oldest first within their shard.
     pub(crate) fn blocks(&self) -> impl Iterator<Item = &InMemory> {
         self.blocks.values()

@@ -9,7 +9,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Of all partitions. A clone is a reference. (std's types: what it says orders nothing, so that models need not see it.)
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Memory(Arc<AtomicU64>);
+pub(crate) struct Memory(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// All shares.
+    bytes: AtomicU64,
+    /// What was ever given back.
+    freed: AtomicU64,
+}
 
 /// One partition's share.
 #[derive(Debug)]
@@ -19,18 +27,28 @@ pub(super) struct Share {
 }
 
 /// A share is told anew when it differs by so many bytes.
-const GRAIN: u64 = 512;
+const GRAIN: u64 = 64;
 
 impl Memory {
     /// About how many bytes.
     pub(crate) fn bytes(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+        self.0.bytes.load(Ordering::Relaxed)
+    }
+
+    /// About how many were ever given back: tells what came of something that was to free some, whatever is added meanwhile.
+    pub(crate) fn freed(&self) -> u64 {
+        self.0.freed.load(Ordering::Relaxed)
     }
 
     /// A share of so many bytes.
     pub(super) fn share(&self, bytes: u64) -> Share {
-        self.0.fetch_add(bytes, Ordering::Relaxed);
+        self.0.bytes.fetch_add(bytes, Ordering::Relaxed);
         Share { memory: self.clone(), bytes }
+    }
+
+    fn free(&self, bytes: u64) {
+        self.0.bytes.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.freed.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 
@@ -46,9 +64,9 @@ impl Share {
             return;
         }
         if bytes > self.bytes {
-            self.memory.0.fetch_add(bytes - self.bytes, Ordering::Relaxed);
+            self.memory.0.bytes.fetch_add(bytes - self.bytes, Ordering::Relaxed);
         } else {
-            self.memory.0.fetch_sub(self.bytes - bytes, Ordering::Relaxed);
+            self.memory.free(self.bytes - bytes);
         }
         self.bytes = bytes;
     }
@@ -56,7 +74,7 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.memory.0.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.memory.free(self.bytes);
     }
 }
 
@@ -75,7 +93,8 @@ mod tests {
         assert_eq!(memory.bytes(), 6_000);
         one.set(0);
         assert_eq!(memory.bytes(), 1_000);
+        assert_eq!(memory.freed(), 5_000);
         drop((one, two));
-        assert_eq!(memory.bytes(), 0);
+        assert_eq!((memory.bytes(), memory.freed()), (0, 6_000));
     }
 }

@@ -10,7 +10,7 @@
 use std::borrow::Cow;
 
 use crate::m3tsz::{Decoder, Encoder, EncoderOptions, ValueCoding};
-use crate::sync::Arc;
+use crate::sync::{Arc, take_or_clone};
 
 use super::memory::{Memory, Share};
 use super::partition_map::Cover;
@@ -96,7 +96,7 @@ impl OpenStream {
         if points > RESTING_POINTS_MAX {
             return Err(ClosedStream { first, last, points, bytes });
         }
-        let bytes = Arc::try_unwrap(bytes).unwrap_or_else(|shared| shared.to_vec());
+        let bytes = take_or_clone(bytes);
         Ok(OpenStream::Resting(Resting { first, last, points, bytes: bytes.into() }))
     }
 

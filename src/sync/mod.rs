@@ -44,6 +44,11 @@ pub(crate) fn thread_number() -> usize {
     0
 }
 
+/// What `this` points to, cloned if anybody else can see it.
+pub(crate) fn take_or_clone<T: Clone + Default>(mut this: Arc<T>) -> T {
+    Arc::get_mut(&mut this).map(std::mem::take).unwrap_or_else(|| T::clone(&this))
+}
+
 /// A mutable reference to what `this` points to, cloned first if anybody else can see it.
 pub(crate) fn make_mut<T: Clone>(this: &mut Arc<T>) -> &mut T {
     if Arc::get_mut(this).is_none() {
