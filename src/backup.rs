@@ -29,7 +29,7 @@ pub(crate) type Progress<'p> = &'p mut dyn FnMut(&BackupProgress) -> ControlFlow
 /// Writes what a transaction has of the database of `origin` into the folder `dir`, which is made, or empty.
 ///
 /// # Errors
-/// [`Error::NotEmpty`], [`Error::Locked`], [`Error::BackupEnded`], [`Error::Corrupt`], [`Error::DiskFull`], [`Error::Io`]: what was written stays, and is no database.
+/// [`Error::InvalidOption`] if it lies in the database's own folder; [`Error::NotEmpty`], [`Error::Locked`], [`Error::BackupEnded`], [`Error::Corrupt`], [`Error::DiskFull`], [`Error::Io`]: what was written stays, and is no database.
 pub(crate) fn write(
     origin: &Origin,
     core: &Core,
@@ -39,7 +39,13 @@ pub(crate) fn write(
     progress: Progress<'_>,
 ) -> Result<BackupReport> {
     let started = Instant::now();
-    let Origin { disk, database_id, options } = origin;
+    let Origin { disk, dir: own, database_id, options } = origin;
+    if own.as_ref().is_some_and(|own| dir != own && dir.starts_with(own)) {
+        return Err(Error::InvalidOption {
+            option: "dir",
+            reason: "a backup lies outside of the folder of its database",
+        });
+    }
     let not_empty = || Error::NotEmpty { path: dir.to_owned() };
     if disk.read_dir(dir)?.is_some_and(|names| !names.is_empty()) {
         return Err(not_empty());

@@ -70,7 +70,8 @@ pub(crate) fn open(
                 last_version: roots.version,
                 ..OpenReport::default()
             };
-            return Ok((Origin { disk: disk.clone(), database_id, options }, core, report));
+            let origin = Origin { disk: disk.clone(), dir: Some(dir.to_owned()), database_id, options };
+            return Ok((origin, core, report));
         }
     }
     Err(Error::CheckpointMoved { path: dir.to_owned(), attempts: ATTEMPTS })

@@ -171,7 +171,7 @@ impl Snapshot {
     /// A backup that shares files does not survive the disk they are on, nor damage to them: for that, back up to another disk.
     ///
     /// # Errors
-    /// [`Error::NotEmpty`]; [`Error::Locked`] if somebody else makes a database there. [`Error::Corrupt`] if a file of a volume is missing: also in a database
+    /// [`Error::InvalidOption`] for a folder in the database's own; [`Error::NotEmpty`]; [`Error::Locked`] if somebody else makes a database there. [`Error::Corrupt`] if a file of a volume is missing: also in a database
     /// that is open for [reading only](crate::Options::read_only), if its writer has removed the volume meanwhile; open it again then. [`Error::Decode`].
     /// [`Error::DiskFull`], [`Error::Io`]. After an error there is no database in the directory, and it says that a backup was begun: remove it.
     ///

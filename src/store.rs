@@ -33,6 +33,8 @@ pub(crate) const DATA_FOLDER: &str = "data";
 #[derive(Clone, Debug)]
 pub(crate) struct Origin {
     pub(crate) disk: Arc<dyn Vfs>,
+    /// Its folder; none of one in memory.
+    pub(crate) dir: Option<PathBuf>,
     pub(crate) database_id: DatabaseId,
     pub(crate) options: StoredOptions,
 }
@@ -80,7 +82,7 @@ impl Origin {
     /// [`Error::Io`]: the system has no random bytes.
     pub(crate) fn of_memory(options: &Options, dir: &Path) -> Result<Self> {
         let disk = Arc::new(RealDisk::for_engine());
-        Ok(Origin { disk, database_id: new_id(dir)?, options: stored_options(options)? })
+        Ok(Origin { disk, dir: None, database_id: new_id(dir)?, options: stored_options(options)? })
     }
 }
 
@@ -115,7 +117,7 @@ impl Store {
         let settings = Mutex::new((kept, SettingsFile::new(disk, dir, database_id)));
         Store {
             settings,
-            origin: Origin { disk: disk.clone(), database_id, options },
+            origin: Origin { disk: disk.clone(), dir: Some(dir.to_owned()), database_id, options },
             journal,
             superblock: Mutex::new(superblock),
             checkpointer: Mutex::new(checkpointer),

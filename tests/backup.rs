@@ -36,6 +36,20 @@ fn append(db: &Database, id: &str, second: i64, value: f64) {
     db.append(&db.metric(id).expect("a name"), at(second), value).expect("commits");
 }
 
+#[test]
+fn a_backup_into_the_folder_of_its_database_is_refused() {
+    let disk = SimulatedDisk::new(1);
+    let db = options().open_on(Arc::new(disk.clone()), DIR).expect("opens");
+    append(&db, "m", 1, 1.0);
+    let before = disk.files();
+    for inside in ["backup", "data/backup"].map(|folder| format!("{DIR}/{folder}")) {
+        let refused = db.snapshot().backup_to(&inside).map(drop);
+        assert!(matches!(refused, Err(Error::InvalidOption { option: "dir", .. })), "{inside}: {refused:?}");
+    }
+    assert_eq!(disk.files(), before);
+    db.snapshot().backup_to(format!("{DIR}2")).expect("beside it");
+}
+
 fn content(db: &Database) -> Content {
     read(&db.snapshot()).expect("reads")
 }

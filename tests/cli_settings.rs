@@ -41,4 +41,7 @@ fn what_is_no_setting_changes_nothing() {
     }
     assert_eq!(run(args!["settings", place.db()]).ends(0).text(), before);
     run(args!["settings", place.at("absent")]).ends(3).stderr_has("does not exist");
+    run(args!["settings", place.db(), "--read-only", "--set", "refresh_bytes=1"]).ends(2);
+    run(args!["checkpoint", place.db()]).ends(0);
+    assert_eq!(run(args!["settings", place.db(), "--read-only"]).ends(0).text(), before);
 }

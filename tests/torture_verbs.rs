@@ -109,6 +109,13 @@ fn nothing_is_made_by_a_check_and_nothing_is_wrong_with_nothing() {
     let lost = verify(&absent, &["ack seed=1 writer=0 op=1 version=3".to_owned()]);
     assert!(lost.is_err_and(|said| said.contains("acknowledged")));
     assert_eq!(torture(&[&"dump", &absent]).status.code(), Some(3));
+    // Somebody's own metrics are left alone.
+    let own = folder.path().join("own");
+    let db = chronolith::Database::open(&own).expect("it opens");
+    db.append(&db.metric("own").expect("a name"), chronolith::Timestamp::EPOCH, 1.0).expect("commits");
+    db.close().expect("closes");
+    let refused = torture(&[&"run", &own, &"--ops", &"3"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", String::from_utf8_lossy(&refused.stderr));
 }
 
 #[test]

@@ -152,7 +152,7 @@ pub(crate) fn is_of_input(error: &Error) -> bool {
 fn hint(error: &Error) -> Option<&'static str> {
     Some(match error {
         Error::Locked { .. } => {
-            "one process at a time: end the one that has it open, or read its last checkpoint, with --read-only"
+            "one process at a time: end the one that has it open; verbs that only read have --read-only, for its last checkpoint"
         }
         Error::ReadOnly => "leave out --read-only",
         Error::NoCheckpoint { .. } => {
@@ -168,8 +168,8 @@ fn hint(error: &Error) -> Option<&'static str> {
             "`chronolith refresh DIR` writes the volume anew; its points can be read meanwhile"
         }
         Error::Corrupt { format: "fileset volume", .. } => {
-            "other times and metrics can be read; `chronolith verify DIR`, or `volume verify FILE`, lists all damage; put the file back if there is \
-             a copy of it"
+            "other times and metrics can be read; put the file back if there is a copy of it; else `chronolith repair DIR` keeps what is sound of it, and says \
+             what is lost (with --dry-run it only says); `chronolith verify DIR`, or `volume verify FILE`, lists all damage"
         }
         Error::UnfitForVolume { .. } => {
             "narrow --from and --to to seal the other blocks; nothing is lost, and its points stay in memory"

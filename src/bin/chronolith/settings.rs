@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::console::{Console, bytes, duration};
 use crate::failure::{Failure, Outcome, Status};
-use crate::open::OpenArgs;
+use crate::open::ReadArgs;
 
 /// Print the settings that hold for a database, or change those that it keeps.
 ///
@@ -16,12 +16,12 @@ use crate::open::OpenArgs;
 #[derive(Args, Debug)]
 pub(crate) struct SettingsArgs {
     #[command(flatten)]
-    open: OpenArgs,
+    open: ReadArgs,
     /// Change one, and again for others: durability=sync|buffered|DURATION, buffer_past=DURATION, memory_wait=DURATION, memory_max=BYTES,
     /// refresh_bytes=BYTES, checkpoint_log_bytes=BYTES. All are changed, or none.
     ///
     /// A duration has a unit: 250ms, 10s, 5m, 2h, 1d. Bytes may have one: 67108864, 64KiB, 64MiB, 2GiB.
-    #[arg(long, value_name = "NAME=VALUE")]
+    #[arg(long, value_name = "NAME=VALUE", conflicts_with = "read_only")]
     set: Vec<String>,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn run(args: &SettingsArgs, console: Console) -> Outcome {
                 .hint("`chronolith settings --help` lists names and values")
         })?;
     }
-    let db = args.open.existing(console)?;
+    let db = args.open.open(console)?;
     if !args.set.is_empty() {
         db.change_settings(change).map_err(|error| match error {
             Error::InvalidOption { .. } => Failure::new(Status::Usage, error),

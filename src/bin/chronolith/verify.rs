@@ -127,7 +127,12 @@ pub(crate) fn run(args: VerifyArgs, console: Console) -> Outcome {
         }
         match damage.count() {
             0 => out.line(out.style().green("sound: no damage found"))?,
-            count => out.line(format_args!("{} found", counted(count, "damaged place")))?,
+            count => {
+                out.line(format_args!("{} found", counted(count, "damaged place")))?;
+                out.line(
+                    "`chronolith repair DIR --dry-run` says what can be kept; nothing is changed by that",
+                )?;
+            }
         }
     }
     out.flush()?;

@@ -1,4 +1,4 @@
-//! `demo`: a first look. Imports a bundled recording and seals half of it while a reader checks snapshots, reopens, verifies, and draws.
+//! `demo`: a first look. Imports a bundled recording and seals the older part of it while a reader checks snapshots, reopens, verifies, and draws.
 //!
 //! Nothing here is for show alone: each line that the demo prints is the outcome of a check against the recording, and a check that fails ends it with exit
 //! status 1.
@@ -34,7 +34,7 @@ const CHART_ROWS: usize = 13;
 /// So that there are several blocks in 35 minutes.
 const BLOCK_SIZE: Duration = Duration::from_secs(10 * 60);
 
-/// See what it does: import a bundled recording, seal half of it, read meanwhile, reopen, verify, draw.
+/// See what it does: import a bundled recording, seal the older part of it, read meanwhile, reopen, verify, draw.
 ///
 /// The recording is 160 metrics of a small Linux machine, one scrape a second for 35 minutes. The database stays, to be looked at with the other verbs.
 #[derive(Args, Debug)]
@@ -206,7 +206,7 @@ struct Sealed {
     timeline: Vec<String>,
 }
 
-/// Commits scrape by scrape, and seals the first half, while another thread checks snapshots; then closes.
+/// Commits scrape by scrape, and seals the older part, while another thread checks snapshots; then closes.
 fn write_and_watch(dir: &Path, recording: &Recording) -> Outcome<Written> {
     let db = Options::new().durability(Durability::Buffered).block_size(BLOCK_SIZE).open(dir)?;
     let metrics: Vec<Metric> =

@@ -158,7 +158,17 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn open(&self) -> Outcome<Database> {
-        Ok(open::told(options(), &self.args.dir, self.console)?)
+        let db = open::told(options(), &self.args.dir, self.console)?;
+        // Its metrics would stay among somebody's own.
+        let snapshot = db.snapshot();
+        if snapshot.meta(oracle::SEED_KEY).is_none() && snapshot.metrics().next().is_some() {
+            let dir = self.args.dir.display();
+            let failure =
+                Failure::new(Status::Usage, format_args!("{dir} has metrics that torture did not make"));
+            return Err(failure.hint("give a new folder: what torture writes would stay among them"));
+        }
+        drop(snapshot);
+        Ok(db)
     }
 
     /// Works until all tickets are used, or until a failure that does not pass.

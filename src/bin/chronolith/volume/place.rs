@@ -106,6 +106,11 @@ pub(crate) fn in_folder(folder: &Path) -> Outcome<Vec<Place>> {
             file.display()
         )));
     }
+    if folder.join("superblock").is_file() {
+        return Err(failure.hint(format_args!(
+            "it is a database: `chronolith verify {shown}` checks it, volumes too; they are in {shown}/data/NAMESPACE/SHARD"
+        )));
+    }
     if FOLDERS_OF_M3.iter().any(|name| folder.join(name).is_dir()) {
         return Err(failure.hint(format_args!(
             "it is a whole directory of M3: `chronolith m3 verify {shown}` checks it, `chronolith m3 list {shown}` shows what is in it"
