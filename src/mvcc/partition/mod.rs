@@ -56,7 +56,7 @@ pub(crate) struct Partition {
 }
 
 // There may be a million of them.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const _: () = assert!(size_of::<Counted>() <= 312);
 
 /// About what a partition takes without any points: itself, and its part of a map, with what an allocator adds. Measured with many that
